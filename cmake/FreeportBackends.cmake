@@ -16,3 +16,12 @@ function(freeport_write_backends)
   endforeach()
   file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/backends/Backends.inc CONTENT "${text}" @ONLY)
 endfunction()
+
+# freeport_backend_sources(NAME): called by backends/NAME/CMakeLists.txt; gives every source below runtime/ to the runtime
+# library and every source below compiler/ to the compiler library.
+function(freeport_backend_sources name)
+  file(GLOB runtime CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/runtime/*.cpp)
+  file(GLOB compiler CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/compiler/*.cpp)
+  target_sources(freeport_runtime PRIVATE ${runtime})
+  set_property(GLOBAL APPEND PROPERTY FREEPORT_COMPILER_SOURCES ${compiler})
+endfunction()

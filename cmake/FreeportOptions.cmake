@@ -38,3 +38,11 @@ target_include_directories(freeport_compiler_options SYSTEM INTERFACE ${LLVM_INC
 target_compile_options(freeport_compiler_options INTERFACE -fno-exceptions -Wno-unused-parameter)
 separate_arguments(FREEPORT_LLVM_DEFINITIONS NATIVE_COMMAND "${LLVM_DEFINITIONS}")
 target_compile_options(freeport_compiler_options INTERFACE ${FREEPORT_LLVM_DEFINITIONS})
+
+# Libraries of Debian that both sides use.
+find_package(TBB REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)

@@ -1,0 +1,16 @@
+// Everything that a program must know to read Freeport's IR: dialects and passes, ours and the upstream ones we use.
+#pragma once
+
+namespace mlir {
+class DialectRegistry;
+}
+
+namespace freeport {
+
+/// Adds graph's, kernel's and launch's dialects and the upstream dialects that they build on.
+void registerDialects(mlir::DialectRegistry &registry);
+
+/// Makes every pass known by name, once per process.
+void registerPasses();
+
+} // namespace freeport
