@@ -4,9 +4,11 @@
 option(FREEPORT_SANITIZE "Build with the address and undefined-behaviour sanitizers, and the fuzz targets" OFF)
 
 add_library(freeport_options INTERFACE)
-target_include_directories(freeport_options INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_include_directories(freeport_options INTERFACE ${CMAKE_SOURCE_DIR})
+# Generated sources are not held to our warnings.
+target_include_directories(freeport_options SYSTEM INTERFACE ${CMAKE_BINARY_DIR})
 # Portable numerics forbid contraction: a*b+c stays two roundings, on the host as in kernels.
-target_compile_options(freeport_options INTERFACE -Wall -Wextra -Werror -ffp-contract=off
+target_compile_options(freeport_options INTERFACE -Wall -Wextra -Wno-unused-parameter -Werror -ffp-contract=off
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
 # Assertions stay on in every build but Release's C runtime: LLVM's debug output needs them.
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
@@ -35,7 +37,7 @@ include(AddMLIR)
 add_library(freeport_compiler_options INTERFACE)
 target_link_libraries(freeport_compiler_options INTERFACE freeport_options)
 target_include_directories(freeport_compiler_options SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS} ${MLIR_INCLUDE_DIRS})
-target_compile_options(freeport_compiler_options INTERFACE -fno-exceptions -Wno-unused-parameter)
+target_compile_options(freeport_compiler_options INTERFACE -fno-exceptions)
 separate_arguments(FREEPORT_LLVM_DEFINITIONS NATIVE_COMMAND "${LLVM_DEFINITIONS}")
 target_compile_options(freeport_compiler_options INTERFACE ${FREEPORT_LLVM_DEFINITIONS})
 

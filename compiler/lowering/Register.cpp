@@ -1,6 +1,7 @@
 // One place names the dialects and the passes; each dialect and backend brings its own.
 #include "compiler/lowering/Register.h"
 
+#include "compiler/offload/Backend.h"
 #include "dialects/kernel/Kernel.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -13,6 +14,9 @@ void registerDialects(mlir::DialectRegistry &registry) {
                   mlir::vector::VectorDialect>();
 }
 
-void registerPasses() { mlir::registerTransformsPasses(); }
+void registerPasses() {
+  mlir::registerTransformsPasses();
+  registerBackendPasses();
+}
 
 } // namespace freeport

@@ -163,7 +163,6 @@ template <typename EffectType> static bool hasEffectOnArgument(FuncOp function, 
     if (!interface)
       return true;
     SmallVector<MemoryEffects::EffectInstance> effects;
-    interface.getEffectsOnValue<EffectType>(argument);
     interface.getEffects(effects);
     return llvm::any_of(effects, [&](MemoryEffects::EffectInstance &effect) {
       return effect.getValue() == argument && isa<EffectType>(effect.getEffect());

@@ -1,0 +1,54 @@
+// The compile-time contract of a target: everything that the compiler asks of a backend fits on this page. A backend is one
+// folder, backends/NAME, and one line of backends/CMakeLists.txt.
+#pragma once
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace freeport {
+
+/// The kernels of a model, compiled for one target.
+struct Executable {
+  std::string target;                  ///< e.g. "x86-64-v3"
+  std::vector<std::string> conditions; ///< what a machine must offer, e.g. "avx2"
+  uint32_t version = 1;                ///< of the content's format
+  std::vector<char> content;
+};
+
+/// What schedules need to know of a target: data, not code.
+struct TargetDescription {
+  int64_t weightStreams = 4;  ///< row blocks that one program of a single-token linear walks together
+  int64_t tokensPerTile = 4;  ///< tokens that one program of a many-token linear works on
+};
+
+class Backend {
+public:
+  virtual ~Backend() = default;
+  /// The name in packages, --target and --device.
+  virtual llvm::StringRef name() const = 0;
+  virtual TargetDescription describe() const = 0;
+  /// Success, or the reason why this backend declines `kernel` (shown to the user).
+  virtual llvm::Error supports(mlir::Operation *kernel) const = 0;
+  /// Appends the passes from the kernel dialect to this target's code; the module holds only `kernel.func`s.
+  virtual void buildPipeline(mlir::OpPassManager &passes) const = 0;
+  /// Turns the module that the pipeline left into bytes that the backend's runtime half loads. Each kernel is found in
+  /// them under the name of its `kernel.func`.
+  virtual llvm::Expected<Executable> serialize(mlir::ModuleOp module) const = 0;
+};
+
+/// All backends in the order of backends/CMakeLists.txt.
+llvm::ArrayRef<std::unique_ptr<Backend>> backends();
+
+/// The backend called `name`, or an error that lists those there are.
+llvm::Expected<const Backend *> findBackend(llvm::StringRef name);
+
+/// Registers the passes and external interfaces that a backend brings.
+void registerBackendPasses();
+
+} // namespace freeport
