@@ -100,7 +100,7 @@ def lit(name_filter):
 def pytest(name_filter):
     report = REPORTS / "pytest.xml"
     selection = ["-k", name_filter] if name_filter else []
-    command = [sys.executable, "-m", "pytest", "-q", "--durations=8", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", f"--junitxml={report}"]
     return run(command + selection + [ROOT / "test"], report, read_pytest)
 
 
