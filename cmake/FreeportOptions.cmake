@@ -15,7 +15,7 @@ string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 if(FREEPORT_SANITIZE)
-  target_compile_options(freeport_options INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer
+  target_compile_options(freeport_options INTERFACE -fsanitize=address,undefined,fuzzer-no-link -fno-omit-frame-pointer
     -fno-sanitize=vptr,function)
   target_link_options(freeport_options INTERFACE -fsanitize=address,undefined)
 endif()
