@@ -48,7 +48,7 @@ LogicalResult RopeOp::lower(LoweringContext &context) {
           e.loop(e.index(0), e.index(blocksOf(in.width)), [&](Value group) {
             Value column = e.mul(group, e.index(32));
             e.storeLanes(e.loadLanes(arguments[0], e.add(source, column), e.mask(group, in.width)), arguments[3],
-                         e.add(target, column));
+                         e.add(target, column), e.mask(group, out.pitch));
           });
         Value position = e.toF32(e.load(arguments[1], token));
         e.loop(e.index(0), e.index(blocksOf(pairs)), [&](Value group) {

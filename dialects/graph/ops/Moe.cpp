@@ -358,7 +358,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
       Value base = e.add(e.add(e.mul(token, e.index(view.pitch)), column), e.index(view.offset));
       sum = e.add(e.loadLanes(arguments[argument], base, e.mask(group, hidden)), sum);
     }
-    e.storeLanes(sum, arguments[2], e.add(e.mul(token, e.index(out.pitch)), column));
+    e.storeLanes(sum, arguments[2], e.add(e.mul(token, e.index(out.pitch)), column), e.mask(group, out.pitch));
   });
   context.dispatch(combine, {context.constant((hidden + 31) / 32), tokens}, buffers, {}, "experts combine");
   return success();

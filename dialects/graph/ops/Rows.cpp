@@ -53,7 +53,8 @@ LogicalResult EmbedOp::lower(LoweringContext &context) {
         Value id = e.toIndex(e.load(arguments[1], token));
         Value lanes = e.builder.create<kernel::UnpackOp>(e.location, VectorType::get({32}, e.builder.getF32Type()),
                                                          arguments[0], id, group);
-        e.storeLanes(lanes, arguments[2], e.add(e.mul(token, e.index(out.pitch)), e.mul(group, e.index(32))));
+        e.storeLanes(lanes, arguments[2], e.add(e.mul(token, e.index(out.pitch)), e.mul(group, e.index(32))),
+                     e.mask(group, out.pitch));
       });
   context.dispatch(function, {context.constant(type.getGroups()), context.tokens()},
                    {context.weights(getTableAttr()), context.input("token_ids"), out.buffer}, {},
@@ -76,7 +77,7 @@ LogicalResult SelectRowsOp::lower(LoweringContext &context) {
         Value source = e.toIndex(e.load(arguments[1], row)), column = e.mul(group, e.index(32));
         Value base = e.add(e.add(e.mul(source, e.index(in.pitch)), column), e.index(in.offset));
         Value lanes = e.loadLanes(arguments[0], base, e.mask(group, in.width));
-        e.storeLanes(lanes, arguments[2], e.add(e.mul(row, e.index(out.pitch)), column));
+        e.storeLanes(lanes, arguments[2], e.add(e.mul(row, e.index(out.pitch)), column), e.mask(group, out.pitch));
       });
   context.dispatch(function, {context.constant((in.width + 31) / 32), rows},
                    {in.buffer, context.input("logit_rows"), out.buffer}, {}, "select_rows");
@@ -138,7 +139,8 @@ static void storeOutputs(Emit &e, const Outputs &outputs, ValueRange arguments, 
     if (isa<kernel::ActivationsType>(argument.getType()))
       e.storeGroup(lanes, argument, token, group);
     else
-      e.storeLanes(lanes, argument, e.add(e.mul(token, e.index(outputs.plain.pitch)), e.mul(group, e.index(32))));
+      e.storeLanes(lanes, argument, e.add(e.mul(token, e.index(outputs.plain.pitch)), e.mul(group, e.index(32))),
+                   e.mask(group, outputs.plain.pitch));
   }
 }
 
