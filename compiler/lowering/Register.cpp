@@ -2,7 +2,9 @@
 #include "compiler/lowering/Register.h"
 
 #include "compiler/offload/Backend.h"
+#include "dialects/graph/Lowering.h"
 #include "dialects/kernel/Kernel.h"
+#include "dialects/launch/Launch.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Transforms/Passes.h"
@@ -10,12 +12,15 @@
 namespace freeport {
 
 void registerDialects(mlir::DialectRegistry &registry) {
-  registry.insert<kernel::KernelDialect, mlir::arith::ArithDialect, mlir::func::FuncDialect, mlir::scf::SCFDialect,
+  registry.insert<graph::GraphDialect, kernel::KernelDialect, launch::LaunchDialect, mlir::arith::ArithDialect, mlir::func::FuncDialect, mlir::scf::SCFDialect,
                   mlir::vector::VectorDialect>();
 }
 
 void registerPasses() {
   mlir::registerTransformsPasses();
+  mlir::registerPass([] { return graph::createLowerGraphPass({4, 4}); });
+  mlir::registerPass(launch::createPlanArenaPass);
+  mlir::registerPass(launch::createInsertBarriersPass);
   registerBackendPasses();
 }
 

@@ -12,7 +12,7 @@ DIALECTS = ["graph", "kernel", "launch"]  # lowering order
 OURS = ("runtime/", "dialects/", "compiler/", "backends/", "python/", "test/", "examples/")
 COMPILER_LIBRARIES = ("llvm/", "llvm-c/", "mlir/", "mlir-c/", "lld/", "clang/")
 REGISTRY = "backends/Backends.inc"  # the generated list of backends, which both registries expand
-PACKAGE_FORMAT = re.compile(r"runtime/package[._]")
+PACKAGE_FORMAT = re.compile(r"runtime/(package[._]|compiler_api\.h|status\.h)")  # what both libraries share
 
 
 def allowed(path, include):

@@ -1,0 +1,135 @@
+// Weights are read with pread and dropped from the page cache's account of this process: mapped pages would count as its own.
+#include "compiler/checkpoint/Checkpoint.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <set>
+#include <unistd.h>
+
+namespace freeport::checkpoint {
+
+using llvm::createStringError;
+namespace fs = llvm::sys::fs;
+
+static constexpr uint64_t kMaximumText = 256 << 20;
+
+Checkpoint::Checkpoint(Checkpoint &&other)
+    : folderPath(std::move(other.folderPath)), configuration(std::move(other.configuration)),
+      paths(std::move(other.paths)), handles(std::move(other.handles)), all(std::move(other.all)) {
+  other.handles.clear();
+}
+
+Checkpoint::~Checkpoint() {
+  for (int handle : handles)
+    ::close(handle);
+}
+
+llvm::Expected<std::optional<std::string>> Checkpoint::text(llvm::StringRef file) const {
+  llvm::SmallString<256> path(folderPath);
+  llvm::sys::path::append(path, file);
+  if (!fs::exists(path))
+    return std::nullopt;
+  uint64_t bytes = 0;
+  if (std::error_code code = fs::file_size(path, bytes))
+    return createStringError(path + ": " + code.message());
+  if (bytes > kMaximumText)
+    return createStringError(path + ": expects at most " + llvm::Twine(kMaximumText) + " bytes, got " + llvm::Twine(bytes));
+  auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
+  if (!buffer)
+    return createStringError(path + ": " + buffer.getError().message());
+  return (*buffer)->getBuffer().str();
+}
+
+llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
+  if (!fs::exists(folder))
+    return createStringError(folder + ": expects a checkpoint folder, got nothing of that name");
+  if (!fs::is_directory(folder))
+    return createStringError(folder + ": expects a checkpoint folder (config.json and *.safetensors), got a file");
+  Checkpoint checkpoint;
+  checkpoint.folderPath = folder.str();
+  auto configText = checkpoint.text("config.json");
+  if (!configText)
+    return configText.takeError();
+  if (!*configText)
+    return createStringError(folder + ": expects config.json, found none");
+  auto config = Config::parse((folder + "/config.json").str(), **configText);
+  if (!config)
+    return config.takeError();
+  checkpoint.configuration = std::move(*config);
+
+  std::vector<std::string> files;
+  llvm::StringMap<std::string> fileOf;
+  auto indexText = checkpoint.text("model.safetensors.index.json");
+  if (!indexText)
+    return indexText.takeError();
+  if (*indexText) {
+    std::string indexPath = (folder + "/model.safetensors.index.json").str();
+    auto index = nlohmann::json::parse(**indexText, nullptr, /*allow_exceptions=*/false);
+    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+      return createStringError(indexPath + ": expects a JSON object with an object 'weight_map'");
+    std::set<std::string> unique;
+    for (auto &[tensor, file] : index["weight_map"].items()) {
+      if (!file.is_string() || llvm::sys::path::filename(file.get_ref<const std::string &>()) != file.get_ref<const std::string &>())
+        return createStringError(indexPath + ": expects the name of a file in the folder for '" + tensor + "'");
+      unique.insert(file.get<std::string>());
+      fileOf[tensor] = file.get<std::string>();
+    }
+    files.assign(unique.begin(), unique.end());
+  } else {
+    files = {"model.safetensors"};
+  }
+  for (const std::string &file : files) {
+    std::string path = (folder + "/" + file).str();
+    if (!fs::exists(path))
+      return createStringError(path + ": expects this file of weights (or model.safetensors.index.json), found none");
+    auto tensors = readSafetensorsHeader(path, checkpoint.paths.size());
+    if (!tensors)
+      return tensors.takeError();
+    int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (handle < 0)
+      return createStringError(path + ": " + std::strerror(errno));
+    checkpoint.paths.push_back(path);
+    checkpoint.handles.push_back(handle);
+    llvm::append_range(checkpoint.all, *tensors);
+  }
+  llvm::sort(checkpoint.all, [](auto &a, auto &b) { return a.name < b.name; });
+  for (auto [before, after] : llvm::zip(checkpoint.all, llvm::drop_begin(checkpoint.all)))
+    if (before.name == after.name)
+      return createStringError(checkpoint.paths[after.file] + ": tensor '" + after.name + "' is also in " +
+                               checkpoint.paths[before.file]);
+  for (auto &entry : fileOf) {
+    const TensorInfo *tensor = checkpoint.find(entry.first());
+    if (!tensor || llvm::sys::path::filename(checkpoint.paths[tensor->file]) != entry.second)
+      return createStringError(folder + "/" + entry.second + ": expects tensor '" + entry.first() +
+                               "' as the index says, found none");
+  }
+  return checkpoint;
+}
+
+const TensorInfo *Checkpoint::find(llvm::StringRef name) const {
+  auto found = llvm::lower_bound(all, name, [](const TensorInfo &tensor, llvm::StringRef key) { return tensor.name < key; });
+  return found != all.end() && found->name == name ? &*found : nullptr;
+}
+
+llvm::Error Checkpoint::read(const TensorInfo &tensor, uint64_t offset, llvm::MutableArrayRef<uint8_t> target) const {
+  if (offset > tensor.size || target.size() > tensor.size - offset)
+    return createStringError(paths[tensor.file] + ": read past the end of tensor '" + tensor.name + "'");
+  for (size_t done = 0; done < target.size();) {
+    ssize_t count = ::pread(handles[tensor.file], target.data() + done, target.size() - done, tensor.offset + offset + done);
+    if (count < 0 && errno == EINTR)
+      continue;
+    if (count <= 0)
+      return createStringError(paths[tensor.file] + ": tensor '" + tensor.name +
+                               "': " + (count ? std::strerror(errno) : "the file ends early"));
+    done += count;
+  }
+  return llvm::Error::success();
+}
+
+} // namespace freeport::checkpoint

@@ -1,0 +1,119 @@
+// One place words the messages about configuration keys.
+#include "compiler/checkpoint/Config.h"
+
+#include "llvm/ADT/Twine.h"
+
+#include <cmath>
+
+namespace freeport::checkpoint {
+
+using nlohmann::json;
+
+llvm::Expected<Config> Config::parse(llvm::StringRef path, llvm::StringRef text) {
+  Config config;
+  config.path = path.str();
+  config.value = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (!config.value.is_object())
+    return llvm::createStringError(path + ": expects a JSON object");
+  return config;
+}
+
+const json *Config::find(llvm::StringRef key) const {
+  auto found = value.find(key.str());
+  return found == value.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool Config::has(llvm::StringRef key) const { return find(key); }
+
+void Config::fail(llvm::StringRef key, const llvm::Twine &expected) {
+  if (problem)
+    return;
+  const json *found = find(key);
+  std::string got = found ? found->dump(-1, ' ', false, json::error_handler_t::replace) : "nothing";
+  if (got.size() > 80)
+    got = got.substr(0, 77) + "...";
+  problem = (path + ": expects " + expected + " at '" + key + "', got " + got).str();
+}
+
+int64_t Config::integer(llvm::StringRef key, int64_t minimum, int64_t maximum) {
+  const json *found = find(key);
+  bool fits = found && found->is_number_integer() && !(found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX);
+  int64_t result = fits ? found->get<int64_t>() : minimum - 1;
+  if (fits && result >= minimum && result <= maximum)
+    return result;
+  fail(key, "an integer from " + llvm::Twine(minimum) + " to " + llvm::Twine(maximum));
+  return minimum;
+}
+int64_t Config::integerOr(llvm::StringRef key, int64_t fallback, int64_t minimum, int64_t maximum) {
+  return has(key) ? integer(key, minimum, maximum) : fallback;
+}
+double Config::number(llvm::StringRef key) {
+  const json *found = find(key);
+  if (found && found->is_number() && std::isfinite(found->get<double>()))
+    return found->get<double>();
+  fail(key, "a number");
+  return 1;
+}
+double Config::positive(llvm::StringRef key) {
+  const json *found = find(key);
+  if (found && found->is_number() && std::isfinite(found->get<double>()) && found->get<double>() > 0)
+    return found->get<double>();
+  fail(key, "a positive number");
+  return 1;
+}
+double Config::numberOr(llvm::StringRef key, double fallback) { return has(key) ? number(key) : fallback; }
+bool Config::booleanOr(llvm::StringRef key, bool fallback) {
+  const json *found = find(key);
+  if (!found)
+    return fallback;
+  if (found->is_boolean())
+    return found->get<bool>();
+  fail(key, "true or false");
+  return fallback;
+}
+std::string Config::string(llvm::StringRef key) {
+  const json *found = find(key);
+  if (found && found->is_string())
+    return found->get<std::string>();
+  fail(key, "text");
+  return "";
+}
+std::string Config::stringOr(llvm::StringRef key, llvm::StringRef fallback) {
+  return has(key) ? string(key) : fallback.str();
+}
+Config Config::object(llvm::StringRef key) {
+  Config part;
+  part.path = path + ": " + key.str();
+  part.value = json::object();
+  if (const json *found = find(key)) {
+    if (found->is_object())
+      part.value = *found;
+    else
+      fail(key, "an object");
+  }
+  return part;
+}
+std::string Config::firstString(llvm::StringRef key) {
+  const json *found = find(key);
+  if (found && found->is_array() && !found->empty() && found->front().is_string())
+    return found->front().get<std::string>();
+  fail(key, "an array of text");
+  return "";
+}
+void Config::require(llvm::StringRef key, const json &expected, llvm::StringRef why) {
+  const json *found = find(key);
+  if (found && *found != expected)
+    fail(key, expected.dump() + " (" + why + ")");
+}
+void Config::adopt(Config &part) {
+  if (!problem)
+    problem = part.problem;
+  part.problem.reset();
+}
+llvm::Error Config::takeError() {
+  if (!problem)
+    return llvm::Error::success();
+  return llvm::createStringError(*problem);
+}
+
+} // namespace freeport::checkpoint

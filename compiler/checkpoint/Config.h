@@ -1,0 +1,51 @@
+// Typed reading of config.json: every key that a family uses is asked for by type and range, and a value that it cannot honour
+// is refused with the key's name, what was expected and what was found.
+#pragma once
+
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <string>
+
+namespace freeport::checkpoint {
+
+/// An object of config.json. The first problem is kept and every later answer is a harmless default, so that a frontend reads
+/// all its keys and then asks `takeError` once.
+class Config {
+public:
+  /// Parses `text`; `path` is for messages.
+  static llvm::Expected<Config> parse(llvm::StringRef path, llvm::StringRef text);
+
+  bool has(llvm::StringRef key) const; ///< present and not null
+  int64_t integer(llvm::StringRef key, int64_t minimum, int64_t maximum = INT32_MAX);
+  int64_t integerOr(llvm::StringRef key, int64_t fallback, int64_t minimum, int64_t maximum = INT32_MAX);
+  double number(llvm::StringRef key);
+  double positive(llvm::StringRef key);
+  double numberOr(llvm::StringRef key, double fallback);
+  bool booleanOr(llvm::StringRef key, bool fallback);
+  std::string string(llvm::StringRef key);
+  std::string stringOr(llvm::StringRef key, llvm::StringRef fallback);
+  /// The object at `key`; an empty one where it is absent or null.
+  Config object(llvm::StringRef key);
+  /// The first element of the array of text at `key`.
+  std::string firstString(llvm::StringRef key);
+
+  /// Refuses a value other than `expected` (absent passes).
+  void require(llvm::StringRef key, const nlohmann::json &expected, llvm::StringRef why);
+  /// Records a problem with `key`.
+  void fail(llvm::StringRef key, const llvm::Twine &expected);
+  /// Moves the first problem of `part` here.
+  void adopt(Config &part);
+  llvm::Error takeError();
+
+private:
+  const nlohmann::json *find(llvm::StringRef key) const;
+  std::string path;
+  nlohmann::json value;
+  std::optional<std::string> problem;
+};
+
+} // namespace freeport::checkpoint

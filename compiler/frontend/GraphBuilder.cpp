@@ -1,0 +1,171 @@
+// The first problem wins: families build on with whatever they have, and `finish` reports it.
+#include "compiler/frontend/GraphBuilder.h"
+
+#include "mlir/IR/Verifier.h"
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+
+namespace freeport::frontend {
+
+GraphBuilder::GraphBuilder(MLIRContext &context, checkpoint::Checkpoint &checkpoint, const ImportOptions &options)
+    : builder(&context), location(builder.getUnknownLoc()), checkpoint(checkpoint), options(options),
+      module(ModuleOp::create(location)), parameters(OpBuilder::atBlockEnd(module->getBody())) {}
+
+void GraphBuilder::setError(const Twine &message) {
+  if (!problem)
+    problem = (checkpoint.folder() + ": " + message).str();
+}
+
+static std::string shapeText(ArrayRef<int64_t> shape) {
+  return "[" + llvm::join(llvm::map_range(shape, [](int64_t size) { return std::to_string(size); }), ", ") + "]";
+}
+
+const checkpoint::TensorInfo *GraphBuilder::require(StringRef tensor, ArrayRef<int64_t> shape) {
+  const checkpoint::TensorInfo *found = checkpoint.find(tensor);
+  if (!found) {
+    setError("expects tensor '" + tensor + "' of shape " + shapeText(shape) + ", found none");
+    return nullptr;
+  }
+  if (ArrayRef<int64_t>(found->shape) != shape)
+    setError("expects tensor '" + tensor + "' of shape " + shapeText(shape) + ", got " + shapeText(found->shape));
+  using checkpoint::DataType;
+  bool fp8 = found->dtype == DataType::F8_E4M3;
+  if (!fp8 && found->dtype != DataType::F32 && found->dtype != DataType::F16 && found->dtype != DataType::BF16)
+    setError("expects tensor '" + tensor + "' of F32, F16, BF16 or F8_E4M3, got " + checkpoint::name(found->dtype));
+  if (used.insert(tensor).second)
+    parameterCount += found->size / byteWidth(found->dtype);
+  if (fp8 && shape.size() == 2) {
+    std::string scale = (tensor + "_scale_inv").str();
+    const checkpoint::TensorInfo *scales = checkpoint.find(scale);
+    SmallVector<int64_t> tiles = {(shape[0] + 127) / 128, (shape[1] + 127) / 128};
+    if (!scales || scales->dtype != DataType::F32 || ArrayRef<int64_t>(scales->shape) != ArrayRef<int64_t>(tiles))
+      setError("expects F32 tensor '" + scale + "' of shape " + shapeText(tiles) + " beside its FP8 weight");
+    used.insert(scale);
+  }
+  return found;
+}
+
+FlatSymbolRefAttr GraphBuilder::add(StringRef name, ArrayRef<int64_t> shape, StringRef format, StringRef record,
+                                    ArrayRef<Attribute> entries) {
+  parameters.create<graph::ParameterOp>(location, name, shape, builder.getStringAttr(format),
+                                        record.empty() ? StringAttr() : builder.getStringAttr(record),
+                                        builder.getArrayAttr(entries), DenseF32ArrayAttr());
+  return FlatSymbolRefAttr::get(builder.getContext(), name);
+}
+
+graph::PieceAttr GraphBuilder::piece(const Source &source) {
+  require(source.tensor, {source.rows, source.inputs});
+  return graph::PieceAttr::get(builder.getContext(), source.tensor, source.firstRow,
+                               source.pieceRows ? source.pieceRows : source.rows, source.transposed);
+}
+
+FlatSymbolRefAttr GraphBuilder::vector(StringRef tensor, int64_t size) {
+  require(tensor, {size});
+  auto whole = graph::PieceAttr::get(builder.getContext(), tensor, 0, 1, false);
+  return add(tensor, {size}, "f32", "", {builder.getArrayAttr({whole})});
+}
+
+FlatSymbolRefAttr GraphBuilder::table(StringRef name, ArrayRef<float> values) {
+  int64_t size = values.size();
+  parameters.create<graph::ParameterOp>(location, name, ArrayRef<int64_t>{size}, builder.getStringAttr("f32"),
+                                        StringAttr(), ArrayAttr(), builder.getDenseF32ArrayAttr(values));
+  return FlatSymbolRefAttr::get(builder.getContext(), name);
+}
+
+FlatSymbolRefAttr GraphBuilder::matrix(StringRef name, ArrayRef<Source> sources, StringRef format) {
+  SmallVector<Attribute> pieces;
+  int64_t rows = 0;
+  for (const Source &source : sources) {
+    pieces.push_back(piece(source));
+    rows += source.rows;
+  }
+  return add(name, {rows, sources.front().inputs}, format.empty() ? StringRef(options.weights) : format, "",
+             {builder.getArrayAttr(pieces)});
+}
+
+FlatSymbolRefAttr GraphBuilder::bank(StringRef name, ArrayRef<Source> entries, StringRef format, StringRef record) {
+  SmallVector<Attribute> attributes;
+  for (const Source &source : entries)
+    attributes.push_back(builder.getArrayAttr({piece(source)}));
+  const Source &first = entries.front();
+  int64_t rows = first.pieceRows ? first.pieceRows : first.rows, inputs = first.inputs;
+  if (first.transposed)
+    std::swap(rows, inputs);
+  return add(name, {int64_t(entries.size()), rows, inputs}, format.empty() ? StringRef(options.weights) : format, record,
+             attributes);
+}
+
+RankedTensorType GraphBuilder::rows(int64_t width) {
+  return RankedTensorType::get({ShapedType::kDynamic, width}, builder.getF32Type());
+}
+
+void GraphBuilder::beginStep() {
+  auto integers = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
+  builder.setInsertionPointToEnd(module->getBody());
+  step = builder.create<func::FuncOp>(location, "step", builder.getFunctionType({integers, integers, integers}, {}));
+  builder.setInsertionPointToStart(step.addEntryBlock());
+  ids = step.getArgument(0);
+  positions = step.getArgument(1);
+  logitRows = step.getArgument(2);
+  parameters.setInsertionPoint(step);
+}
+
+void GraphBuilder::endStep(Value logits) {
+  builder.create<func::ReturnOp>(location, logits);
+  step.setFunctionType(builder.getFunctionType(step.getArgumentTypes(), logits.getType()));
+}
+
+Value GraphBuilder::embed(FlatSymbolRefAttr table, int64_t width) {
+  return builder.create<graph::EmbedOp>(location, rows(width), ids, table);
+}
+Value GraphBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double epsilon) {
+  return builder.create<graph::RmsNormOp>(location, x.getType(), x, weight,
+                                          builder.getF32FloatAttr(static_cast<float>(epsilon)));
+}
+Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, Value residual) {
+  int64_t width = module->lookupSymbol<graph::ParameterOp>(weight).getShape()[0];
+  return builder.create<graph::LinearOp>(location, rows(width), x, weight, FlatSymbolRefAttr(), residual);
+}
+Value GraphBuilder::columns(Value x, int64_t offset, int64_t width) {
+  return builder.create<graph::ColumnsOp>(location, rows(width), x, offset);
+}
+Value GraphBuilder::rope(Value x, const Rope &rope, FlatSymbolRefAttr frequencies, graph::RopePairs pairs, int64_t heads,
+                         int64_t offset) {
+  return builder.create<graph::RopeOp>(location, x.getType(), x, positions, frequencies.getValue(), pairs, heads, offset,
+                                       llvm::APFloat(rope.factor));
+}
+Value GraphBuilder::glu(Value gate, Value up) { return builder.create<graph::GluOp>(location, gate.getType(), gate, up); }
+Value GraphBuilder::selectRows(Value x) {
+  return builder.create<graph::SelectRowsOp>(location, x.getType(), x, logitRows);
+}
+
+Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int64_t inner, Value residual) {
+  FlatSymbolRefAttr gateUp = matrix((prefix + "gate_up").str(), {Source{(prefix + "gate_proj.weight").str(), inner, hidden},
+                                                                 Source{(prefix + "up_proj.weight").str(), inner, hidden}});
+  std::string downName = (prefix + "down_proj.weight").str();
+  FlatSymbolRefAttr down = matrix(downName, {Source{downName, hidden, inner}});
+  Value both = linear(x, gateUp);
+  return linear(glu(columns(both, 0, inner), columns(both, inner, inner)), down, residual);
+}
+
+llvm::Expected<ImportedModel> GraphBuilder::finish(StringRef family, int64_t vocabulary, int64_t maximumContext) {
+  if (llvm::Error error = config().takeError())
+    return std::move(error);
+  if (problem)
+    return llvm::createStringError(*problem);
+  if (failed(verify(*module)))
+    return llvm::createStringError("internal error: the imported graph does not verify");
+  ImportedModel model;
+  for (const checkpoint::TensorInfo &tensor : checkpoint.tensors())
+    if (!used.contains(tensor.name))
+      model.leftOut.push_back(tensor.name);
+  model.module = std::move(module);
+  model.family = family.str();
+  model.vocabulary = vocabulary;
+  model.maximumContext = maximumContext;
+  model.parameterCount = parameterCount;
+  return model;
+}
+
+} // namespace freeport::frontend

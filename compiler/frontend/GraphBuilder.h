@@ -1,0 +1,82 @@
+// What the model families share: parameters checked against the checkpoint, and short names for graph ops.
+#pragma once
+
+#include "compiler/frontend/Frontend.h"
+#include "compiler/frontend/Rope.h"
+#include "dialects/graph/Graph.h"
+
+#include "llvm/ADT/StringSet.h"
+
+namespace freeport::frontend {
+
+/// A checkpoint matrix [rows, inputs], or some of its rows.
+struct Source {
+  std::string tensor;
+  int64_t rows = 0;
+  int64_t inputs = 0;
+  int64_t firstRow = 0;
+  int64_t pieceRows = 0; ///< 0: all
+  bool transposed = false;
+};
+
+class GraphBuilder {
+public:
+  GraphBuilder(mlir::MLIRContext &context, checkpoint::Checkpoint &checkpoint, const ImportOptions &options);
+
+  checkpoint::Config &config() { return checkpoint.config(); }
+  bool isQuantized() const { return options.weights == "q4" || options.weights == "q8"; }
+  llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
+
+  /// Parameters. A tensor that is missing or misshapen is recorded as the import's error.
+  mlir::FlatSymbolRefAttr vector(llvm::StringRef tensor, int64_t size);
+  mlir::FlatSymbolRefAttr table(llvm::StringRef name, llvm::ArrayRef<float> values);
+  /// Sources concatenated along rows, in the weights' format unless `format` is given.
+  mlir::FlatSymbolRefAttr matrix(llvm::StringRef name, llvm::ArrayRef<Source> sources, llvm::StringRef format = "");
+  mlir::FlatSymbolRefAttr bank(llvm::StringRef name, llvm::ArrayRef<Source> entries, llvm::StringRef format = "",
+                               llvm::StringRef record = "");
+
+  /// Opens @step; its arguments.
+  void beginStep();
+  mlir::Value ids, positions, logitRows;
+  void endStep(mlir::Value logits);
+
+  mlir::Value embed(mlir::FlatSymbolRefAttr table, int64_t width);
+  mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double epsilon);
+  mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight, mlir::Value residual = {});
+  mlir::Value columns(mlir::Value x, int64_t offset, int64_t width);
+  mlir::Value rope(mlir::Value x, const Rope &rope, mlir::FlatSymbolRefAttr frequencies, graph::RopePairs pairs,
+                   int64_t heads, int64_t offset = 0);
+  mlir::Value glu(mlir::Value gate, mlir::Value up);
+  mlir::Value selectRows(mlir::Value x);
+  mlir::RankedTensorType rows(int64_t width);
+  /// down(silu(gate(x)) * up(x)), plus `residual`.
+  mlir::Value gatedNetwork(mlir::Value x, llvm::StringRef prefix, int64_t hidden, int64_t inner, mlir::Value residual);
+
+  llvm::Expected<ImportedModel> finish(llvm::StringRef family, int64_t vocabulary, int64_t maximumContext);
+
+  mlir::OpBuilder builder;
+  mlir::Location location;
+
+private:
+  const checkpoint::TensorInfo *require(llvm::StringRef tensor, llvm::ArrayRef<int64_t> shape);
+  mlir::FlatSymbolRefAttr add(llvm::StringRef name, llvm::ArrayRef<int64_t> shape, llvm::StringRef format,
+                              llvm::StringRef record, llvm::ArrayRef<mlir::Attribute> entries);
+  graph::PieceAttr piece(const Source &source);
+  void setError(const llvm::Twine &message);
+
+  checkpoint::Checkpoint &checkpoint;
+  const ImportOptions &options;
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  mlir::OpBuilder parameters;
+  mlir::func::FuncOp step;
+  llvm::StringSet<> used;
+  uint64_t parameterCount = 0;
+  std::optional<std::string> problem;
+};
+
+/// A model family: builds the whole graph, and returns what `finish` returned.
+using Family = llvm::Expected<ImportedModel> (*)(GraphBuilder &builder);
+llvm::Expected<ImportedModel> importLlama(GraphBuilder &builder);
+llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &builder);
+
+} // namespace freeport::frontend

@@ -1,0 +1,222 @@
+// fp_compile: the command behind `freeport compile`. Import, lower, one executable per target, pack, write.
+#include "compiler/frontend/Frontend.h"
+#include "compiler/lowering/Pipeline.h"
+#include "compiler/lowering/Register.h"
+#include "compiler/package/Manifest.h"
+#include "runtime/compiler_api.h"
+#include "runtime/status.h"
+
+#include "mlir/IR/MLIRContext.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <cstring>
+#include <set>
+
+using namespace mlir;
+using llvm::createStringError;
+
+namespace freeport {
+namespace {
+
+class Compilation {
+public:
+  explicit Compilation(const fp_compile_options &options) : options(options) {}
+  llvm::Error run();
+
+private:
+  llvm::Expected<llvm::SmallVector<const Backend *>> findTargets();
+  bool progress(const char *what, uint64_t done = 0, uint64_t total = 0) {
+    return !options.progress || options.progress(options.progress_context, what, done, total);
+  }
+  llvm::Error runStage(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build);
+  /// Writes the stage's IR if asked to, and tells whether the compile ends here.
+  llvm::Expected<bool> endStage(ModuleOp module, unsigned number, llvm::StringRef name);
+  llvm::Error writePackage(checkpoint::Checkpoint &checkpoint, const frontend::ImportedModel &model, ModuleOp launch,
+                           std::vector<ParameterPlan> plans, const std::string &graphText,
+                           llvm::ArrayRef<const Backend *> targets);
+
+  const fp_compile_options &options;
+  std::string diagnostics;
+};
+
+std::string print(ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  module.print(stream);
+  stream << "\n";
+  return text;
+}
+
+llvm::Error Compilation::runStage(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
+  PassManager passes(module.getContext());
+  build(passes);
+  if (failed(passes.run(module)))
+    return createStringError("internal error: " + (diagnostics.empty() ? "a pass failed" : diagnostics));
+  return llvm::Error::success();
+}
+
+llvm::Expected<bool> Compilation::endStage(ModuleOp module, unsigned number, llvm::StringRef name) {
+  if (options.dump_stages) {
+    llvm::SmallString<256> path(options.dump_stages);
+    if (std::error_code code = llvm::sys::fs::create_directories(path))
+      return createStringError(path + ": " + code.message());
+    llvm::sys::path::append(path, llvm::Twine(number) + "-" + name + ".mlir");
+    std::error_code code;
+    llvm::raw_fd_ostream stream(path, code);
+    if (code)
+      return createStringError(path + ": " + code.message());
+    stream << print(module);
+    stream.close();
+    if (stream.has_error()) {
+      code = stream.error();
+      stream.clear_error();
+      return createStringError(path + ": " + code.message());
+    }
+  }
+  return options.stop_after && name == options.stop_after;
+}
+
+llvm::Expected<llvm::SmallVector<const Backend *>> Compilation::findTargets() {
+  llvm::SmallVector<const Backend *> targets;
+  llvm::SmallVector<llvm::StringRef> names;
+  llvm::StringRef(options.targets).split(names, ',', -1, /*KeepEmpty=*/false);
+  names.insert(names.begin(), "reference"); // in every package, so that every package runs everywhere
+  for (llvm::StringRef name : names) {
+    if (backends().empty() && options.stop_after)
+      break; // stages end before any target
+    auto backend = findBackend(name);
+    if (!backend)
+      return backend.takeError();
+    if (!llvm::is_contained(targets, *backend))
+      targets.push_back(*backend);
+  }
+  return targets;
+}
+
+llvm::Error Compilation::run() {
+  static const std::set<llvm::StringRef> formats = {"q4", "q8", "f16", "bf16", "f32"};
+  static const std::set<llvm::StringRef> stages = {"graph", "kernel", "launch"};
+  if (!formats.count(options.weights))
+    return createStringError("expects --weights q4, q8, f16, bf16 or f32, got '" + std::string(options.weights) + "'");
+  if (options.stop_after && !stages.count(options.stop_after))
+    return createStringError("expects --stop-after graph, kernel or launch, got '" + std::string(options.stop_after) + "'");
+  progress("reading the checkpoint");
+  auto checkpoint = checkpoint::Checkpoint::open(options.checkpoint);
+  if (!checkpoint)
+    return checkpoint.takeError();
+
+  DialectRegistry registry;
+  registerDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
+    diagnostics += diagnostic.str() + "\n";
+    return success();
+  });
+  auto model = frontend::importCheckpoint(context, *checkpoint, {options.weights});
+  if (!model)
+    return model.takeError();
+  ModuleOp module = *model->module;
+  std::vector<ParameterPlan> plans = planParameters(module);
+  auto ended = endStage(module, 1, "graph");
+  if (!ended || *ended)
+    return ended.takeError();
+  std::string graphText = options.stop_after ? std::string() : print(module);
+
+  progress("lowering");
+  auto targets = findTargets();
+  if (!targets)
+    return targets.takeError();
+  TargetDescription description = targets->empty() ? TargetDescription() : targets->back()->describe();
+  if (llvm::Error error = runStage(module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
+    return error;
+  ended = endStage(module, 2, "kernel");
+  if (!ended || *ended)
+    return ended.takeError();
+  if (llvm::Error error = runStage(module, buildLaunchStage))
+    return error;
+  ended = endStage(module, 3, "launch");
+  if (!ended || *ended)
+    return ended.takeError();
+  return writePackage(*checkpoint, *model, module, std::move(plans), graphText, *targets);
+}
+
+llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const frontend::ImportedModel &model,
+                                      ModuleOp launch, std::vector<ParameterPlan> plans, const std::string &graphText,
+                                      llvm::ArrayRef<const Backend *> targets) {
+  auto writer = PackageWriter::create(options.output);
+  if (!writer)
+    return writer.takeError();
+  ManifestParts parts;
+  std::vector<std::pair<std::string, Executable>> compiled;
+  for (const Backend *backend : targets) {
+    progress(("compiling kernels for " + backend->name()).str().c_str());
+    OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());
+    for (auto function : launch.getOps<kernel::FuncOp>()) {
+      if (llvm::Error error = backend->supports(function))
+        return error;
+      kernels->push_back(function->clone());
+    }
+    if (llvm::Error error = runStage(*kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes); }))
+      return error;
+    auto executable = backend->serialize(*kernels);
+    if (!executable)
+      return executable.takeError();
+    compiled.push_back({backend->name().str(), std::move(*executable)});
+  }
+  auto places = writer->writeWeights(plans, checkpoint, [&](uint64_t done, uint64_t total) {
+    return progress("packing weights", done, total);
+  });
+  if (!places)
+    return places.takeError();
+  parts.plans = std::move(plans);
+  parts.places = std::move(*places);
+  for (auto &[backend, executable] : compiled) {
+    auto segment = writer->writeSegment({executable.content.data(), executable.content.size()});
+    if (!segment)
+      return segment.takeError();
+    parts.executables.push_back({backend, {std::move(executable), *segment}});
+  }
+  auto graph = writer->writeSegment(graphText);
+  if (!graph)
+    return graph.takeError();
+  parts.graph = *graph;
+  for (auto [file, place] : {std::pair{"tokenizer.json", &parts.tokenizer}, {"tokenizer_config.json", &parts.tokenizerConfig},
+                             {"chat_template.jinja", &parts.chatTemplate}}) {
+    auto text = checkpoint.text(file);
+    if (!text)
+      return text.takeError();
+    if (!*text)
+      continue;
+    auto segment = writer->writeSegment(**text);
+    if (!segment)
+      return segment.takeError();
+    *place = *segment;
+  }
+  for (auto [file, target] : {std::pair{"config.json", &parts.configText}, {"generation_config.json", &parts.generationText}}) {
+    auto text = checkpoint.text(file);
+    if (!text)
+      return text.takeError();
+    *target = text->value_or("");
+  }
+  parts.weights = options.weights;
+  parts.checkpointName = llvm::sys::path::filename(llvm::StringRef(options.checkpoint).rtrim('/')).str();
+  parts.options = "--weights " + parts.weights;
+  return writer->finish(buildManifest(launch, model, parts));
+}
+
+} // namespace
+} // namespace freeport
+
+extern "C" __attribute__((visibility("default"))) int32_t fp_compile(const fp_compile_options *options, fp_error *error) {
+  llvm::Error failure = freeport::Compilation(*options).run();
+  if (!failure)
+    return 0;
+  std::string message = llvm::toString(std::move(failure));
+  error->code = static_cast<int32_t>(message == "cancelled" ? freeport::Code::kCancelled : freeport::Code::kInvalidArgument);
+  std::strncpy(error->message, message.c_str(), sizeof(error->message) - 1);
+  error->message[sizeof(error->message) - 1] = 0;
+  return error->code;
+}

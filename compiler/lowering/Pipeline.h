@@ -1,0 +1,13 @@
+// The whole path from graph to launch, on one screen, and the compile of a checkpoint around it.
+#pragma once
+
+#include "compiler/offload/Backend.h"
+
+namespace freeport {
+
+/// graph -> kernel: kernels and a program over scratch memory without places.
+void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target);
+/// kernel -> launch: places in the arena, barriers.
+void buildLaunchStage(mlir::OpPassManager &passes);
+
+} // namespace freeport

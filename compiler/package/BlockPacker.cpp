@@ -1,0 +1,209 @@
+// q4's scale search is the one costly part of a compile: it is written over arrays of 32 so that the compiler vectorises it,
+// and cloned for AVX2. Clones compute the same bits: no operation here depends on the vector's width.
+#include "compiler/package/BlockPacker.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace freeport {
+
+using kernel::BlockFormat;
+
+float fromHalf(uint16_t bits) {
+  uint32_t sign = uint32_t(bits & 0x8000) << 16, exponent = bits >> 10 & 31, mantissa = bits & 1023, result;
+  if (exponent == 31)
+    result = sign | 0x7F800000 | mantissa << 13;
+  else if (exponent)
+    result = sign | (exponent + 112) << 23 | mantissa << 13;
+  else {
+    float value = static_cast<float>(mantissa) * 0x1p-24f;
+    std::memcpy(&result, &value, 4);
+    result |= sign;
+  }
+  float value;
+  std::memcpy(&value, &result, 4);
+  return value;
+}
+
+uint16_t toHalf(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  uint16_t sign = bits >> 16 & 0x8000;
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude >= 0x477FE000) // 65504, and NaN, which no checkpoint should hold
+    return sign | 0x7BFF;
+  if (magnitude < 0x38800000) { // below 2^-14: subnormal, a multiple of 2^-24
+    float scaled;
+    std::memcpy(&scaled, &magnitude, 4);
+    scaled = scaled * 0x1p24f;
+    return sign | static_cast<uint16_t>(std::nearbyint(scaled));
+  }
+  uint32_t rounded = magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1);
+  return sign | static_cast<uint16_t>(rounded >> 13);
+}
+
+uint16_t toBrain(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+__attribute__((target_clones("avx2", "default"))) static void widenBrain(const uint16_t *source, int64_t count,
+                                                                         uint32_t *target) {
+  for (int64_t i = 0; i < count; ++i)
+    target[i] = uint32_t(source[i]) << 16;
+}
+
+void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, float *target) {
+  switch (type) {
+  case checkpoint::DataType::F32:
+    std::memcpy(target, source, count * 4);
+    return;
+  case checkpoint::DataType::BF16:
+    widenBrain(reinterpret_cast<const uint16_t *>(source), count, reinterpret_cast<uint32_t *>(target));
+    return;
+  case checkpoint::DataType::F16:
+    for (int64_t i = 0; i < count; ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, source + 2 * i, 2);
+      target[i] = fromHalf(bits);
+    }
+    return;
+  default:
+    llvm_unreachable("the frontend admits only F32, F16 and BF16 to the packer");
+  }
+}
+
+namespace {
+
+/// Sums over 32 elements: eight partial sums, then a tree.
+inline float sum8(const float *partial) {
+  return ((partial[0] + partial[4]) + (partial[2] + partial[6])) + ((partial[1] + partial[5]) + (partial[3] + partial[7]));
+}
+
+/// Nearest integer, ties to even, for |x| < 2^22.
+inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+struct Fit {
+  float error, product, square; ///< of the codes: sum (x - d q)^2, sum x q, sum q^2
+};
+
+/// Codes of a group for scale d (inverse given), clamped to -8..7.
+inline void codesOf(const float *x, float inverse, float *codes) {
+  for (int i = 0; i < 32; ++i) {
+    float q = nearest(x[i] * inverse);
+    q = q < -8 ? -8 : q;
+    codes[i] = q > 7 ? 7 : q;
+  }
+}
+
+inline Fit fitOf(const float *x, float d, const float *codes) {
+  float error[8] = {}, product[8] = {}, square[8] = {};
+  for (int i = 0; i < 32; i += 8)
+    for (int j = 0; j < 8; ++j) {
+      float q = codes[i + j], difference = x[i + j] - d * q;
+      error[j] += difference * difference;
+      product[j] += x[i + j] * q;
+      square[j] += q * q;
+    }
+  return {sum8(error), sum8(product), sum8(square)};
+}
+
+/// The f16 scale that minimises a group's squared error among candidates around the extreme value, each also refined by
+/// least squares; writes its codes.
+__attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup4(const float *x, float *codes) {
+  float extreme = 0, magnitude = 0;
+  for (int i = 0; i < 32; ++i)
+    if (std::fabs(x[i]) > magnitude) {
+      magnitude = std::fabs(x[i]);
+      extreme = x[i];
+    }
+  for (int i = 0; i < 32; ++i)
+    codes[i] = 0;
+  if (magnitude < 0x1p-50f)
+    return 0;
+  uint16_t best = 0;
+  float bestError = INFINITY, trial[32];
+  auto consider = [&](float scale) {
+    uint16_t half = toHalf(scale);
+    float d = fromHalf(half);
+    if (d == 0)
+      return Fit{INFINITY, 0, 0};
+    codesOf(x, 1.0f / d, trial);
+    Fit fit = fitOf(x, d, trial);
+    if (fit.error < bestError) {
+      bestError = fit.error;
+      best = half;
+      std::memcpy(codes, trial, sizeof(trial));
+    }
+    return fit;
+  };
+  // -8 has no positive twin: the extreme takes it, or 7.
+  for (float steps : {-8.0f, -7.5f, -7.0f, 7.0f, 7.6f, -8.6f}) {
+    Fit fit = consider(extreme / steps);
+    if (fit.square > 0)
+      consider(fit.product / fit.square);
+  }
+  return best;
+}
+
+__attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup8(const float *x, float *codes) {
+  float magnitude = 0;
+  for (int i = 0; i < 32; ++i)
+    magnitude = std::fabs(x[i]) > magnitude ? std::fabs(x[i]) : magnitude;
+  uint16_t half = toHalf(magnitude / 127.0f);
+  float d = fromHalf(half), inverse = d > 0 ? 1.0f / d : 0.0f;
+  for (int i = 0; i < 32; ++i) {
+    float q = nearest(x[i] * inverse > 127 ? 127 : x[i] * inverse < -127 ? -127 : x[i] * inverse);
+    codes[i] = q;
+  }
+  return half;
+}
+
+} // namespace
+
+void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out) {
+  int64_t bytes = kernel::recordBytes(format);
+  auto flushed = [](float value) { return std::fabs(value) < 0x1p-50f ? 0.0f : value; };
+  for (int64_t group = 0; group * 32 < inputs; ++group, out += bytes) {
+    std::memset(out, 0, bytes);
+    for (int64_t row = 0; row < 32; ++row) {
+      const float *x = rows + row * stride + group * 32;
+      float codes[32];
+      switch (format) {
+      case BlockFormat::f32:
+        for (int k = 0; k < 32; ++k) {
+          float value = flushed(x[k]);
+          std::memcpy(out + 4 * (32 * k + row), &value, 4);
+        }
+        break;
+      case BlockFormat::f16:
+      case BlockFormat::bf16:
+        for (int k = 0; k < 32; ++k) {
+          uint16_t value = format == BlockFormat::f16 ? toHalf(flushed(x[k])) : toBrain(flushed(x[k]));
+          std::memcpy(out + 4 * (32 * (k / 2) + row) + 2 * (k % 2), &value, 2);
+        }
+        break;
+      case BlockFormat::q8: {
+        uint16_t scale = quantizeGroup8(x, codes);
+        for (int k = 0; k < 32; ++k)
+          out[4 * (32 * (k / 4) + row) + k % 4] = static_cast<uint8_t>(static_cast<int8_t>(codes[k]));
+        std::memcpy(out + 1024 + 2 * row, &scale, 2);
+        break;
+      }
+      case BlockFormat::q4: {
+        uint16_t scale = quantizeGroup4(x, codes);
+        for (int j = 0; j < 4; ++j)
+          for (int b = 0; b < 4; ++b) {
+            int low = static_cast<int>(codes[8 * j + b]) + 8, high = static_cast<int>(codes[8 * j + 4 + b]) + 8;
+            out[4 * (32 * j + row) + b] = static_cast<uint8_t>(low | high << 4);
+          }
+        std::memcpy(out + 512 + 2 * row, &scale, 2);
+        break;
+      }
+      }
+    }
+  }
+}
+
+} // namespace freeport

@@ -1,0 +1,102 @@
+// What an op needs to become kernels and dispatches: where its operands lie, names for new kernels, scratch memory, and the
+// target's schedule data. One context lives as long as one variant of the program is built.
+#pragma once
+
+#include "dialects/graph/Graph.h"
+#include "dialects/kernel/Emit.h"
+#include "dialects/launch/Launch.h"
+
+namespace freeport::graph {
+
+/// What schedules need to know; from the target's description.
+struct Schedule {
+  int64_t tokensPerTile = 1; ///< tokens that one program of a linear works on
+  int64_t weightStreams = 1; ///< row blocks that one program of a single-token linear walks together
+};
+
+/// Rows of f32 in memory: row t's element i lies at element `t * pitch + offset + i`.
+struct View {
+  mlir::Value buffer;
+  int64_t offset = 0;
+  int64_t pitch = 0;
+  int64_t width = 0;
+  mlir::AffineExpr rows;
+};
+
+/// In which forms the consumers of a value read it.
+struct Forms {
+  bool plain = false;     ///< f32 rows
+  bool quantized = false; ///< int8 activations
+  bool flushed = false;   ///< f32 activations
+};
+
+class LoweringContext {
+public:
+  LoweringContext(mlir::ModuleOp module, launch::VariantOp variant, Schedule schedule);
+
+  const Schedule schedule;
+  mlir::MLIRContext *context() { return module.getContext(); }
+  mlir::AffineExpr constant(int64_t value) { return mlir::getAffineConstantExpr(value, context()); }
+  mlir::AffineExpr tokens() { return launch::symbolExpression(context(), launch::Symbol::tokens); }
+  mlir::AffineExpr tablePages() { return launch::symbolExpression(context(), launch::Symbol::tablePages); }
+
+  /// Memory of graph values.
+  void bind(mlir::Value value, View view) { views[value] = view; }
+  View view(mlir::Value value) { return views.lookup(value); }
+  /// How many rows a value has: the logit rows behind a select_rows, else the step's tokens.
+  mlir::AffineExpr rowsOf(mlir::Value value);
+  /// A place for the f32 rows of `value`, rows padded to 32 elements; the program's output for the value that is returned.
+  View allocateRows(mlir::Value value, mlir::AffineExpr rows);
+  /// `value` as input of a span_dot: the form that its producer wrote, or a new dispatch that makes it.
+  mlir::Value activations(mlir::Value value, bool quantized);
+  mlir::Value &activationsSlot(mlir::Value value, bool quantized) { return forms[{value, quantized}]; }
+  /// Activations of `parts` pieces of each row, piece p from column `p * stride` of `view` on; record `t * parts + p`.
+  mlir::Value emitActivations(View view, int64_t parts, int64_t stride, int64_t width, bool quantized);
+  Forms formsOf(mlir::Value value);
+
+  mlir::Value allocate(mlir::AffineExpr bytes);
+  mlir::Value weights(mlir::FlatSymbolRefAttr parameter);
+  mlir::Value state(llvm::StringRef name, int64_t pageBytes);
+  /// A program input of 32-bit integers: "token_ids", "positions", "sequences", "page_table", "logit_rows".
+  mlir::Value input(llvm::StringRef name);
+
+  kernel::WeightsType weightsType(ParameterOp parameter);
+  mlir::Type buffer(mlir::Type element) { return kernel::BufferType::get(context(), element); }
+  mlir::Type f32Buffer() { return buffer(mlir::Float32Type::get(context())); }
+  mlir::Type i32Buffer() { return buffer(mlir::IntegerType::get(context(), 32)); }
+  kernel::ActivationsType activationsType(int64_t width, bool quantized);
+
+  using KernelBody = llvm::function_ref<void(kernel::Emit &, mlir::ValueRange)>;
+  /// The kernel called `name` with these memory arguments and `scalars` index arguments; emitted if it is new. A name says
+  /// everything that its body depends on.
+  kernel::FuncOp kernel(const llvm::Twine &name, llvm::ArrayRef<mlir::Type> memory, unsigned scalars, KernelBody body);
+  void dispatch(kernel::FuncOp kernel, llvm::ArrayRef<mlir::AffineExpr> grid, mlir::ValueRange buffers,
+                llvm::ArrayRef<mlir::AffineExpr> scalars, const llvm::Twine &implements);
+
+  /// One linear map: `out[t, p] = residual + (weights[p] @ record[t * parts + p] + bias)`; part p goes to column
+  /// `p * partStride` of `out`. Matrices have one part.
+  struct Linear {
+    mutable ParameterOp weights;
+    mlir::Value activations;
+    View out;
+    int64_t parts = 1;
+    int64_t partStride = 0;
+    mlir::FlatSymbolRefAttr bias;
+    std::optional<View> residual;
+  };
+  void emitLinear(const Linear &linear, llvm::StringRef implements);
+
+private:
+  mlir::ModuleOp module;
+  mlir::OpBuilder kernels, launches;
+  mlir::Operation *variant;
+  llvm::DenseMap<mlir::Value, View> views;
+  llvm::DenseMap<std::pair<mlir::Value, unsigned>, mlir::Value> forms;
+  llvm::DenseMap<mlir::Operation *, llvm::SmallVector<int64_t>> writes; ///< buffers that a kernel writes
+  llvm::StringMap<mlir::Value> memory;
+  llvm::StringMap<int64_t> recordStrides;
+};
+
+std::unique_ptr<mlir::Pass> createLowerGraphPass(Schedule many);
+
+} // namespace freeport::graph

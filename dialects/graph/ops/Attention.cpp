@@ -1,0 +1,417 @@
+// Rotary embedding and attention over paged states. The order of every sum is design.md §4's: scores by dimension, pages of
+// 32 keys with keys ascending, pages in order within a span of 32 pages, spans alike.
+#include "dialects/graph/Lowering.h"
+
+using namespace mlir;
+using freeport::kernel::Emit;
+
+namespace freeport::graph {
+
+static int64_t blocksOf(int64_t width) { return (width + 31) / 32; }
+
+//===----------------------------------------------------------------------===//
+// rope
+//===----------------------------------------------------------------------===//
+
+LogicalResult RopeOp::verify() {
+  int64_t heads = getHeads();
+  if (heads < 1 || width(getInput()) % heads) // rope_c1
+    return emitOpError("expects a width that is a multiple of ") << heads << " heads, got " << width(getInput());
+  ParameterOp frequencies = lookupParameter(*this, getFrequenciesAttr());
+  if (!frequencies || frequencies.getShape().size() != 1)
+    return emitOpError("expects the name of a graph.parameter of rank 1 for its frequencies");
+  int64_t head = width(getInput()) / heads, last = getOffset() + 2 * frequencies.getShape()[0];
+  if (int64_t(getOffset()) < 0 || last > head) // rope_c2
+    return emitOpError("expects rotated elements inside a head of ") << head << ", got " << getOffset() << " to " << last;
+  if (width(getResult()) != width(getInput())) // rope_c3
+    return emitOpError("expects a result of width ") << width(getInput()) << ", got " << width(getResult());
+  return success();
+}
+
+LogicalResult RopeOp::lower(LoweringContext &context) {
+  View in = context.view(getInput());
+  int64_t pairs = lookupParameter(*this, getFrequenciesAttr()).getShape()[0];
+  int64_t heads = getHeads(), head = in.width / heads, offset = getOffset();
+  bool interleaved = getPairs() == RopePairs::interleaved;
+  uint32_t factorBits = getFactor().bitcastToAPInt().getZExtValue();
+  View out = context.allocateRows(getResult(), in.rows);
+  auto function = context.kernel(
+      Twine("rope_") + stringifyRopePairs(getPairs()) + "_" + Twine(2 * pairs) + "_at_" + Twine(offset) + "_of_" +
+          Twine(heads) + "x" + Twine(head) + "_pitch_" + Twine(in.pitch) + "_from_" + Twine(in.offset) + "_factor_" +
+          Twine::utohexstr(factorBits),
+      {context.f32Buffer(), context.i32Buffer(), context.f32Buffer(), context.f32Buffer()}, 0,
+      [&](Emit &e, ValueRange arguments) {
+        Value token = e.programId(kernel::Dimension::x);
+        Value source = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset));
+        Value target = e.mul(token, e.index(out.pitch));
+        if (2 * pairs != head)
+          e.loop(e.index(0), e.index(blocksOf(in.width)), [&](Value group) {
+            Value column = e.mul(group, e.index(32));
+            e.storeLanes(e.loadLanes(arguments[0], e.add(source, column), e.mask(group, in.width)), arguments[3],
+                         e.add(target, column), e.mask(group, out.pitch));
+          });
+        Value position = e.toF32(e.load(arguments[1], token));
+        e.loop(e.index(0), e.index(blocksOf(pairs)), [&](Value group) {
+          Value first = e.mul(group, e.index(32)), mask = e.mask(group, pairs);
+          auto [sine, cosine] = e.sineCosine(e.mul(position, e.loadLanes(arguments[2], first, mask)));
+          if (factorBits != 0x3F800000) {
+            cosine = e.mul(cosine, e.f32Bits(factorBits));
+            sine = e.mul(sine, e.f32Bits(factorBits));
+          }
+          e.loop(e.index(0), e.index(heads), [&](Value number) {
+            Value column = e.add(e.mul(number, e.index(head)), e.index(offset));
+            column = e.add(column, e.mul(first, e.index(interleaved ? 2 : 1)));
+            Value a = e.add(source, column), b = e.add(a, e.index(interleaved ? 1 : pairs));
+            Value to = e.add(target, column), alsoTo = e.add(to, e.index(interleaved ? 1 : pairs));
+            Value offsets = interleaved ? e.mul(e.laneId(), e.i32(2)) : Value();
+            auto load = [&](Value base) {
+              return e.flush(interleaved ? e.gather(arguments[0], base, offsets, mask)
+                                         : e.loadLanes(arguments[0], base, mask));
+            };
+            auto store = [&](Value value, Value base) {
+              if (interleaved)
+                e.scatter(value, arguments[3], base, offsets, mask);
+              else
+                e.storeLanes(value, arguments[3], base, mask);
+            };
+            Value x0 = load(a), x1 = load(b);
+            store(e.sub(e.mul(x0, cosine), e.mul(x1, sine)), to);
+            store(e.add(e.mul(x1, cosine), e.mul(x0, sine)), alsoTo);
+          });
+        });
+      });
+  context.dispatch(function, {in.rows},
+                   {in.buffer, context.input("positions"), context.weights(getFrequenciesAttr()), out.buffer}, {},
+                   Twine("rope ") + Twine(heads) + "x" + Twine(head));
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// What both attentions share: the walk over pages and the merging of their sums
+//===----------------------------------------------------------------------===//
+
+/// (maximum, sum of exponentials) of what has been merged so far; the weighted sums of values lie in local memory.
+struct Softmax {
+  Value maximum, sum;
+};
+
+/// Merges a part into `total`: the first part is copied.
+static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax part, int64_t blocks,
+                     function_ref<Value(int64_t)> partValues) {
+  Type f32 = e.builder.getF32Type();
+  auto at = [&](int64_t block) { return e.index(32 * block); };
+  SmallVector<Value> values = e.branch(
+      first, {f32, f32},
+      [&]() -> SmallVector<Value> {
+        for (int64_t block = 0; block < blocks; ++block)
+          e.storeLanes(partValues(block), total, at(block));
+        return {part.maximum, part.sum};
+      },
+      [&]() -> SmallVector<Value> {
+        Value maximum = e.max(state.maximum, part.maximum);
+        Value alpha = e.flush(e.exp(e.sub(state.maximum, maximum))), beta = e.flush(e.exp(e.sub(part.maximum, maximum)));
+        for (int64_t block = 0; block < blocks; ++block) {
+          Value old = e.mul(e.flush(e.loadLanes(total, at(block))), alpha);
+          e.storeLanes(e.add(old, e.mul(e.flush(partValues(block)), beta)), total, at(block));
+        }
+        return {maximum, e.add(e.mul(e.flush(state.sum), alpha), e.mul(e.flush(part.sum), beta))};
+      });
+  return {values[0], values[1]};
+}
+
+/// How one attention reads its state.
+struct PageReader {
+  int64_t blocks;                                             ///< of 32 elements in a value
+  function_ref<Value(Value page)> scores;                     ///< of the page's 32 keys, unscaled
+  function_ref<Value(Value page, Value key, int64_t block)> value; ///< 32 elements of a key's value
+};
+
+/// Attention of one query at `position` over the pages up to its own; returns the row's sum and leaves the weighted sums in
+/// the returned local memory.
+static std::pair<Softmax, Value> attend(Emit &e, Value position, float scale, const PageReader &reader) {
+  Value total = e.local(32 * reader.blocks), span = e.local(32 * reader.blocks);
+  Value zero = e.index(0), spanPages = e.index(32);
+  Value pages = e.add(e.div(position, e.index(32)), e.index(1));
+  auto whole = e.loop(zero, e.ceilDiv(pages, spanPages), {e.f32(0), e.f32(0)}, [&](Value number, ValueRange outer) {
+    Value firstPage = e.mul(number, spanPages), lastPage = e.min(e.add(firstPage, spanPages), pages);
+    auto inner = e.loop(firstPage, lastPage, {e.f32(0), e.f32(0)}, [&](Value page, ValueRange state) {
+      Value firstKey = e.mul(page, e.index(32));
+      Value scores = e.mul(reader.scores(page), e.f32(scale));
+      Value visible = e.less(e.add(e.laneId(), e.toI32(firstKey)), e.toI32(e.add(position, e.index(1))));
+      scores = e.select(visible, scores, e.f32Bits(0xFF800000));
+      Value maximum = e.reduce(kernel::ReduceKind::max, scores);
+      Value weights = e.flush(e.exp(e.sub(scores, maximum)));
+      Value keys = e.min(e.index(32), e.sub(e.add(position, e.index(1)), firstKey));
+      // Up to four blocks of the value at a time stay in registers over the keys.
+      Value sum;
+      SmallVector<Value> values;
+      for (int64_t first = 0; first < reader.blocks; first += 4) {
+        int64_t count = std::min<int64_t>(4, reader.blocks - first);
+        SmallVector<Value> initial(count, e.zeroLanes());
+        initial.push_back(e.f32(0));
+        auto sums = e.loop(zero, keys, initial, [&](Value key, ValueRange current) {
+          Value weight = e.broadcast(weights, key);
+          SmallVector<Value> next;
+          for (int64_t block = 0; block < count; ++block)
+            next.push_back(e.add(current[block], e.mul(weight, reader.value(page, key, first + block))));
+          next.push_back(e.add(current[count], weight));
+          return next;
+        });
+        sum = sums.pop_back_val();
+        values.append(sums);
+      }
+      Softmax merged = merge(e, e.equal(page, firstPage), {state[0], state[1]}, span, {maximum, sum}, reader.blocks,
+                             [&](int64_t block) { return values[block]; });
+      return SmallVector<Value>{merged.maximum, merged.sum};
+    });
+    Softmax merged = merge(e, e.equal(number, zero), {outer[0], outer[1]}, total, {inner[0], inner[1]}, reader.blocks,
+                           [&](int64_t block) { return e.loadLanes(span, e.index(32 * block)); });
+    return SmallVector<Value>{merged.maximum, merged.sum};
+  });
+  return {{whole[0], whole[1]}, total};
+}
+
+/// Copies `width` elements from `base` on into local memory from `at` on, flushed.
+static void copyFlushed(Emit &e, Value buffer, Value base, int64_t width, Value local, int64_t at) {
+  e.loop(e.index(0), e.index(blocksOf(width)), [&](Value group) {
+    Value column = e.mul(group, e.index(32)), mask = e.mask(group, width);
+    e.storeLanes(e.flush(e.loadLanes(buffer, e.add(base, column), mask)), local, e.add(column, e.index(at)), mask);
+  });
+}
+
+/// The number of the page that holds `page` of the token's sequence.
+static Value physicalPage(Emit &e, Value sequences, Value pageTable, Value tablePages, Value token, Value page) {
+  Value row = e.mul(e.toIndex(e.load(sequences, token)), tablePages);
+  return e.toIndex(e.load(pageTable, e.add(row, page)));
+}
+
+//===----------------------------------------------------------------------===//
+// attention
+//===----------------------------------------------------------------------===//
+
+LogicalResult AttentionOp::verify() {
+  int64_t heads = getHeads(), keyHeads = getKeyValueHeads();
+  if (heads < 1 || keyHeads < 1 || heads % keyHeads) // attention_c1
+    return emitOpError("expects heads that are a multiple of key_value_heads, got ") << heads << " and " << keyHeads;
+  int64_t query = width(getQuery()), head = query / heads;
+  if (query % heads || width(getResult()) != query || width(getKey()) != keyHeads * head ||
+      width(getValue()) != keyHeads * head) // attention_c2
+    return emitOpError("expects widths of ")
+           << heads << " and " << keyHeads << " heads of one size, got " << query << ", " << width(getKey()) << ", "
+           << width(getValue()) << " and " << width(getResult());
+  if (getStateFormat() != "f16" && getStateFormat() != "f32") // attention_c3
+    return emitOpError("expects state format f16 or f32, got ") << getStateFormat();
+  return success();
+}
+
+LogicalResult AttentionOp::lower(LoweringContext &context) {
+  View query = context.view(getQuery()), key = context.view(getKey()), value = context.view(getValue());
+  int64_t heads = getHeads(), keyHeads = getKeyValueHeads(), head = query.width / heads, blocks = blocksOf(head);
+  bool half = getStateFormat() == "f16";
+  Type element = half ? Type(Float16Type::get(context.context())) : Type(Float32Type::get(context.context()));
+  // A page holds, for each key-value head, keys [head][32 tokens], then values [32 tokens][head padded to 32].
+  int64_t headElements = 32 * head + 32 * 32 * blocks, pageElements = keyHeads * headElements;
+  Value state = context.state(getState(), pageElements * (half ? 2 : 4));
+  Type stateType = context.buffer(element);
+  Value positions = context.input("positions"), sequences = context.input("sequences");
+  Value pageTable = context.input("page_table");
+  std::string shape = (getStateFormat() + "_" + Twine(heads) + "_" + Twine(keyHeads) + "x" + Twine(head)).str();
+  auto place = [](const View &view) { return ("_" + Twine(view.offset) + "_" + Twine(view.pitch)).str(); };
+
+  auto append = context.kernel(
+      "attention_append_" + shape + place(key) + place(value),
+      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), stateType},
+      1, [&](Emit &e, ValueRange arguments) {
+        Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
+        Value position = e.toIndex(e.load(arguments[2], token));
+        Value page = e.div(position, e.index(32)), slot = e.sub(position, e.mul(page, e.index(32)));
+        Value base = e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
+        base = e.add(base, e.mul(number, e.index(headElements)));
+        Value column = e.mul(number, e.index(head));
+        auto load = [&](Value buffer, const View &view, Value group) {
+          Value row = e.add(e.add(e.mul(token, e.index(view.pitch)), e.index(view.offset)), column);
+          Value lanes = e.loadLanes(buffer, e.add(row, e.mul(group, e.index(32))), e.mask(group, head));
+          return e.toElement(e.flush(lanes), element);
+        };
+        e.loop(e.index(0), e.index(blocks), [&](Value group) {
+          Value keys = e.add(e.add(base, slot), e.mul(group, e.index(32 * 32)));
+          e.scatter(load(arguments[0], key, group), arguments[5], keys, e.mul(e.laneId(), e.i32(32)), e.mask(group, head));
+          Value values = e.add(e.add(base, e.index(32 * head)), e.mul(slot, e.index(32 * blocks)));
+          e.storeLanes(load(arguments[1], value, group), arguments[5], e.add(values, e.mul(group, e.index(32))));
+        });
+      });
+  context.dispatch(append, {context.constant(keyHeads), key.rows},
+                   {key.buffer, value.buffer, positions, sequences, pageTable, state}, {context.tablePages()},
+                   Twine("attention append ") + shape);
+
+  View out = context.allocateRows(getResult(), query.rows);
+  float scale = getScale().convertToFloat();
+  auto function = context.kernel(
+      "attention_" + shape + place(query) + "_scale_" + Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
+      {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), context.f32Buffer()},
+      1, [&](Emit &e, ValueRange arguments) {
+        Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
+        Value local = e.local(32 * blocks);
+        Value position = e.toIndex(e.load(arguments[2], token));
+        Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset)), e.mul(number, e.index(head)));
+        copyFlushed(e, arguments[0], row, head, local, 0);
+        Value keyHead = e.mul(e.div(number, e.index(heads / keyHeads)), e.index(headElements));
+        auto base = [&](Value page) {
+          Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], token, page);
+          return e.add(e.mul(physical, e.index(pageElements)), keyHead);
+        };
+        auto scores = [&](Value page) {
+          Value first = base(page);
+          return e.loop(e.index(0), e.index(head), {e.zeroLanes()}, [&](Value d, ValueRange state) {
+            Value keys = e.toF32(e.loadLanes(arguments[1], e.add(first, e.mul(d, e.index(32)))));
+            return SmallVector<Value>{e.add(state[0], e.mul(keys, e.load(local, d)))};
+          })[0];
+        };
+        auto values = [&](Value page, Value at, int64_t block) {
+          Value first = e.add(base(page), e.index(32 * head + 32 * block));
+          return e.toF32(e.loadLanes(arguments[1], e.add(first, e.mul(at, e.index(32 * blocks)))));
+        };
+        auto [softmax, total] = attend(e, position, scale, {blocks, scores, values});
+        e.loop(e.index(0), e.index(blocks), [&](Value group) {
+          Value column = e.mul(group, e.index(32));
+          Value to = e.add(e.add(e.mul(token, e.index(out.pitch)), e.mul(number, e.index(head))), column);
+          e.storeLanes(e.div(e.loadLanes(total, column), softmax.sum), arguments[5], to, e.mask(group, head));
+        });
+      });
+  context.dispatch(function, {context.constant(heads), query.rows},
+                   {query.buffer, state, positions, sequences, pageTable, out.buffer}, {context.tablePages()},
+                   Twine("attention ") + shape);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// latent_attention
+//===----------------------------------------------------------------------===//
+
+LogicalResult LatentAttentionOp::verify() {
+  int64_t heads = getHeads(), rope = width(getRopeKey()), latent = width(getLatent());
+  ParameterOp key = lookupParameter(*this, getKeyWeightAttr()), value = lookupParameter(*this, getValueWeightAttr());
+  if (!key || !value)
+    return emitOpError("expects the names of graph.parameters for its key and value weights");
+  int64_t nope = heads > 0 ? width(getQuery()) / heads - rope : 0;
+  if (heads < 1 || width(getQuery()) % heads || nope < 1) // latent_attention_c1
+    return emitOpError("expects a query of ") << heads << " heads of more than " << rope << " elements, got width "
+                                              << width(getQuery());
+  auto isFloat = [](ParameterOp parameter) { return parameter.getFormat() != "q4" && parameter.getFormat() != "q8"; };
+  if (key.getShape() != ArrayRef<int64_t>{heads, latent, nope} || !isFloat(key)) // latent_attention_c2
+    return emitOpError("expects a float key weight of shape ")
+           << heads << "x" << latent << "x" << nope << ", got " << key.getFormat() << " " << key.getShape();
+  int64_t valueSize = width(getResult()) / heads;
+  if (value.getShape() != ArrayRef<int64_t>{heads, valueSize, latent} || width(getResult()) % heads ||
+      !isFloat(value)) // latent_attention_c3
+    return emitOpError("expects a float value weight of shape ")
+           << heads << "x" << valueSize << "x" << latent << ", got " << value.getFormat() << " " << value.getShape();
+  if (getStateFormat() != "f16" && getStateFormat() != "f32") // latent_attention_c4
+    return emitOpError("expects state format f16 or f32, got ") << getStateFormat();
+  return success();
+}
+
+LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
+  View query = context.view(getQuery()), latent = context.view(getLatent()), ropeKey = context.view(getRopeKey());
+  ParameterOp keyWeight = lookupParameter(*this, getKeyWeightAttr());
+  ParameterOp valueWeight = lookupParameter(*this, getValueWeightAttr());
+  int64_t heads = getHeads(), rope = ropeKey.width, rank = latent.width, head = query.width / heads, nope = head - rope;
+  int64_t columns = rank + rope, pitch = 32 * blocksOf(columns), blocks = blocksOf(rank), pageElements = 32 * pitch;
+  bool half = getStateFormat() == "f16";
+  Type element = half ? Type(Float16Type::get(context.context())) : Type(Float32Type::get(context.context()));
+  Type stateType = context.buffer(element);
+  Value state = context.state(getState(), pageElements * (half ? 2 : 4));
+  Value positions = context.input("positions"), sequences = context.input("sequences");
+  Value pageTable = context.input("page_table");
+  std::string shape =
+      (getStateFormat() + "_" + Twine(heads) + "x" + Twine(nope) + "_" + Twine(rope) + "_" + Twine(rank)).str();
+  auto place = [](const View &view) { return ("_" + Twine(view.offset) + "_" + Twine(view.pitch)).str(); };
+
+  // q_latent = key_weight[h] @ q_nope, head by head.
+  int64_t latentPitch = 32 * blocks;
+  LoweringContext::Linear absorb;
+  absorb.weights = keyWeight;
+  absorb.activations = context.emitActivations(query, heads, head, nope, /*quantized=*/false);
+  absorb.parts = heads;
+  absorb.partStride = latentPitch;
+  absorb.out = {context.allocate(query.rows * (4 * heads * latentPitch)), 0, heads * latentPitch, heads * latentPitch,
+                query.rows};
+  context.emitLinear(absorb, "latent_attention query");
+
+  auto append = context.kernel(
+      "latent_append_" + shape + place(latent) + place(ropeKey),
+      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), stateType},
+      1, [&](Emit &e, ValueRange arguments) {
+        Value token = e.programId(kernel::Dimension::x), position = e.toIndex(e.load(arguments[2], token));
+        Value page = e.div(position, e.index(32)), slot = e.sub(position, e.mul(page, e.index(32)));
+        Value base = e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
+        base = e.add(base, e.mul(slot, e.index(pitch)));
+        auto copy = [&](Value buffer, const View &view, int64_t at) {
+          e.loop(e.index(0), e.index(blocksOf(view.width)), [&](Value group) {
+            Value column = e.mul(group, e.index(32)), mask = e.mask(group, view.width);
+            Value row = e.add(e.mul(token, e.index(view.pitch)), e.index(view.offset));
+            Value lanes = e.flush(e.loadLanes(buffer, e.add(row, column), mask));
+            e.storeLanes(e.toElement(lanes, element), arguments[5], e.add(e.add(base, column), e.index(at)), mask);
+          });
+        };
+        copy(arguments[0], latent, 0);
+        copy(arguments[1], ropeKey, rank);
+      });
+  context.dispatch(append, {latent.rows}, {latent.buffer, ropeKey.buffer, positions, sequences, pageTable, state},
+                   {context.tablePages()}, Twine("latent_attention append ") + shape);
+
+  kernel::ActivationsType outType = context.activationsType(rank, /*quantized=*/false);
+  Value attended = context.allocate(query.rows * (heads * outType.getTokenBytes()));
+  float scale = getScale().convertToFloat();
+  auto function = context.kernel(
+      "latent_attention_" + shape + place(query) + "_scale_" +
+          Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
+      {context.f32Buffer(), context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
+       outType},
+      1, [&](Emit &e, ValueRange arguments) {
+        Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
+        Value local = e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)), staged = e.local(32 * columns);
+        Value position = e.toIndex(e.load(arguments[3], token));
+        Value absorbed = e.mul(e.add(e.mul(token, e.index(heads)), number), e.index(latentPitch));
+        copyFlushed(e, arguments[0], absorbed, rank, local, 0);
+        Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset + nope)),
+                          e.mul(number, e.index(head)));
+        copyFlushed(e, arguments[1], row, rope, local, rank);
+        auto base = [&](Value page) {
+          return e.mul(physicalPage(e, arguments[4], arguments[5], arguments[7], token, page), e.index(pageElements));
+        };
+        auto scores = [&](Value page) {
+          e.builder.create<kernel::StageOp>(e.location, arguments[2], base(page), staged, columns, pitch);
+          return e.loop(e.index(0), e.index(columns), {e.zeroLanes()}, [&](Value d, ValueRange state) {
+            Value keys = e.loadLanes(staged, e.mul(d, e.index(32)));
+            return SmallVector<Value>{e.add(state[0], e.mul(keys, e.load(local, d)))};
+          })[0];
+        };
+        auto values = [&](Value page, Value at, int64_t block) {
+          Value first = e.add(base(page), e.index(32 * block));
+          return e.toF32(e.loadLanes(arguments[2], e.add(first, e.mul(at, e.index(pitch)))));
+        };
+        auto [softmax, total] = attend(e, position, scale, {blocks, scores, values});
+        Value record = e.add(e.mul(token, e.index(heads)), number);
+        e.loop(e.index(0), e.index(blocks), [&](Value group) {
+          Value lanes = e.div(e.loadLanes(total, e.mul(group, e.index(32))), softmax.sum);
+          if (Value mask = e.mask(group, rank))
+            lanes = e.select(mask, lanes, e.f32(0));
+          e.storeGroup(lanes, arguments[6], record, group);
+        });
+      });
+  context.dispatch(function, {context.constant(heads), query.rows},
+                   {absorb.out.buffer, query.buffer, state, positions, sequences, pageTable, attended},
+                   {context.tablePages()}, Twine("latent_attention ") + shape);
+
+  LoweringContext::Linear expand;
+  expand.weights = valueWeight;
+  expand.activations = attended;
+  expand.parts = heads;
+  expand.partStride = valueWeight.getShape()[1];
+  expand.out = context.allocateRows(getResult(), query.rows);
+  context.emitLinear(expand, "latent_attention value");
+  return success();
+}
+
+} // namespace freeport::graph

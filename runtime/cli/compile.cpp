@@ -1,0 +1,94 @@
+// `freeport compile`: loads the compiler library, which alone links MLIR, and shows its progress.
+#include "runtime/cli/verbs.h"
+#include "runtime/compiler_api.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+#include <dlfcn.h>
+#include <filesystem>
+#include <unistd.h>
+
+namespace freeport::cli {
+namespace {
+
+struct CompileArguments {
+  std::string checkpoint, output, weights = "q4", targets = "reference", dump_stages, stop_after;
+};
+
+/// One line on a terminal, rewritten; nothing elsewhere.
+struct ProgressLine {
+  bool terminal = ::isatty(STDERR_FILENO);
+  std::chrono::steady_clock::time_point shown{};
+
+  void show(const char *what, uint64_t done, uint64_t total) {
+    auto now = std::chrono::steady_clock::now();
+    if (!terminal || (total && done < total && now - shown < std::chrono::milliseconds(100)))
+      return;
+    shown = now;
+    std::string text = total ? fmt::format("{} {:.0f} of {:.0f} MB", what, done / 1e6, total / 1e6) : std::string(what);
+    std::fprintf(stderr, "\r\033[K%s", text.c_str());
+  }
+  ~ProgressLine() {
+    if (terminal)
+      std::fprintf(stderr, "\r\033[K");
+  }
+};
+
+int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
+  static_cast<ProgressLine *>(context)->show(what, done, total);
+  return !interrupted;
+}
+
+int compile(const CompileArguments &arguments) {
+  if (arguments.output.empty() && arguments.stop_after.empty())
+    return fail("expects -o FILE, the package to write (or --stop-after STAGE)");
+  std::error_code code;
+  auto library = std::filesystem::read_symlink("/proc/self/exe", code).parent_path().parent_path() /
+                 "lib/libfreeport_compiler.so";
+  void *handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle)
+    return fail(fmt::format("cannot load the compiler: {}", ::dlerror()));
+  auto function = reinterpret_cast<fp_compile_function>(::dlsym(handle, "fp_compile"));
+  if (!function)
+    return fail(fmt::format("{} has no fp_compile: it is of another version", library.string()));
+  auto text = [](const std::string &value) { return value.empty() ? nullptr : value.c_str(); };
+  auto begin = std::chrono::steady_clock::now();
+  fp_error error = {};
+  int32_t result;
+  {
+    ProgressLine line;
+    fp_compile_options options = {arguments.checkpoint.c_str(), arguments.output.c_str(), arguments.weights.c_str(),
+                                  arguments.targets.c_str(),    text(arguments.dump_stages), text(arguments.stop_after),
+                                  on_progress,                  &line};
+    result = function(&options, &error);
+  }
+  if (result)
+    return fail(error.message);
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (!arguments.stop_after.empty())
+    fmt::print(stderr, "stopped after {} in {:.1f} s\n", arguments.stop_after, seconds);
+  else
+    fmt::print(stderr, "{}: {:.1f} MB in {:.1f} s\n", arguments.output,
+               std::filesystem::file_size(arguments.output, code) / 1e6, seconds);
+  return 0;
+}
+
+} // namespace
+
+void add_compile(CLI::App &app, Action &action) {
+  CLI::App *verb = app.add_subcommand("compile", "Compile a checkpoint folder into a package");
+  auto arguments = std::make_shared<CompileArguments>();
+  verb->add_option("checkpoint", arguments->checkpoint, "Folder with config.json and *.safetensors")->required();
+  verb->add_option("-o,--output", arguments->output, "The package to write, e.g. model.port");
+  verb->add_option("--weights", arguments->weights, "Format of the large matrices: q4, q8, f16, bf16 or f32")
+      ->capture_default_str();
+  verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")->capture_default_str();
+  verb->add_option("--dump-stages", arguments->dump_stages, "Write 1-graph.mlir, 2-kernel.mlir, 3-launch.mlir to this folder");
+  verb->add_option("--stop-after", arguments->stop_after, "End after a stage: graph, kernel or launch");
+  verb->footer("Example:  freeport compile ./tiny-moe -o tiny-moe.port --weights q8");
+  verb->callback([arguments, &action] { action = [arguments] { return compile(*arguments); }; });
+}
+
+} // namespace freeport::cli

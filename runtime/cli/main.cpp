@@ -1,0 +1,41 @@
+// The `freeport` program: one command line for compiling, running and looking into packages.
+#include "runtime/cli/verbs.h"
+
+#include <csignal>
+#include <cstdio>
+#include <unistd.h>
+
+namespace freeport::cli {
+
+std::atomic<bool> interrupted = false;
+
+int fail(const std::string &message) {
+  bool colour = ::isatty(STDERR_FILENO);
+  std::fprintf(stderr, "%serror:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "", message.c_str());
+  return 1;
+}
+
+} // namespace freeport::cli
+
+int main(int argc, char **argv) {
+  using namespace freeport::cli;
+  // The first Ctrl-C asks; the second ends the process.
+  std::signal(SIGINT, [](int) {
+    if (interrupted.exchange(true))
+      std::signal(SIGINT, SIG_DFL), std::raise(SIGINT);
+  });
+  CLI::App app("Freeport compiles a transformer or mixture-of-experts checkpoint into one file, model.port, that gives the "
+               "same bits on every device.",
+               "freeport");
+  app.set_version_flag("--version", "freeport " FREEPORT_VERSION);
+  app.require_subcommand(1);
+  app.footer("Start with:  freeport compile CHECKPOINT -o model.port");
+  Action action;
+  add_compile(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    return app.exit(error) ? 2 : 0;
+  }
+  return action();
+}

@@ -1,0 +1,22 @@
+// The verbs of the command line: each adds its subcommand, and runs as its callback. A verb returns the exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <atomic>
+#include <functional>
+
+namespace freeport::cli {
+
+/// Set by Ctrl-C; long work looks at it.
+extern std::atomic<bool> interrupted;
+
+/// What a verb does once the command line is parsed; returns the exit code.
+using Action = std::function<int()>;
+
+void add_compile(CLI::App &app, Action &action);
+
+/// Prints `error: message` to standard error, in red on a terminal, and returns 1.
+int fail(const std::string &message);
+
+} // namespace freeport::cli
