@@ -32,6 +32,7 @@ int main(int argc, char **argv) {
   app.footer("Start with:  freeport compile CHECKPOINT -o model.port");
   Action action;
   add_compile(app, action);
+  add_text(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

@@ -15,6 +15,7 @@ extern std::atomic<bool> interrupted;
 using Action = std::function<int()>;
 
 void add_compile(CLI::App &app, Action &action);
+void add_text(CLI::App &app, Action &action);
 
 /// Prints `error: message` to standard error, in red on a terminal, and returns 1.
 int fail(const std::string &message);
