@@ -1,6 +1,6 @@
 /* The run-time contract of a backend: a C struct of functions that a device offers, with a size and an ABI version, so
- * that a plug-in may be older or newer than the runtime. Every function but `open` is called by one thread at a time per
- * device; a function that can fail returns 0 or an fp_code and fills `error`. */
+ * that a plug-in may be older or newer than the runtime. Every function but `open` is called by one thread at a time
+ * per device; a function that can fail returns 0 or an fp_code and fills `error`. */
 #ifndef FREEPORT_RUNTIME_DEVICE_H
 #define FREEPORT_RUNTIME_DEVICE_H
 
@@ -77,12 +77,14 @@ typedef struct fp_device_api {
   void (*close)(fp_device *device);
   void (*describe)(fp_device *device, fp_device_description *description);
 
-  int32_t (*allocate)(fp_device *device, uint64_t bytes, fp_memory **memory, fp_error *error); /* zeroed, 4 KiB-aligned */
+  int32_t (*allocate)(fp_device *device, uint64_t bytes, fp_memory **memory,
+                      fp_error *error); /* zeroed, 4 KiB-aligned */
   /* Optional (NULL): uses host memory in place; `data` outlives the memory and is only read. */
   int32_t (*import_host)(fp_device *device, const void *data, uint64_t bytes, fp_memory **memory, fp_error *error);
   void (*release)(fp_device *device, fp_memory *memory);
   void *(*map)(fp_device *device, fp_memory *memory); /* host address, or NULL where the host cannot see it */
-  int32_t (*write)(fp_device *device, fp_memory *to, uint64_t offset, const void *from, uint64_t bytes, fp_error *error);
+  int32_t (*write)(fp_device *device, fp_memory *to, uint64_t offset, const void *from, uint64_t bytes,
+                   fp_error *error);
   int32_t (*read)(fp_device *device, void *to, fp_memory *from, uint64_t offset, uint64_t bytes, fp_error *error);
   int32_t (*copy)(fp_device *device, fp_memory *to, uint64_t to_offset, fp_memory *from, uint64_t from_offset,
                   uint64_t bytes, fp_error *error);
@@ -92,8 +94,8 @@ typedef struct fp_device_api {
                   const char *const *kernel_names, size_t kernel_count, fp_executable **executable, fp_error *error);
   void (*unload)(fp_device *device, fp_executable *executable);
 
-  /* Records a launch program once (commands are copied, expressions and names must outlive the recording); `replay` runs it
-   * with values for the symbols and returns when all of it is done. No allocation in `replay`. */
+  /* Records a launch program once (commands are copied, expressions and names must outlive the recording); `replay`
+   * runs it with values for the symbols and returns when all of it is done. No allocation in `replay`. */
   int32_t (*record)(fp_device *device, fp_executable *executable, const fp_command *commands, size_t count,
                     fp_recording **recording, fp_error *error);
   int32_t (*replay)(fp_device *device, fp_recording *recording, const int64_t *symbols, size_t symbol_count,

@@ -1,5 +1,5 @@
-// The devices that this build of the runtime knows, by backend name. Backends.inc, made by CMake from backends/CMakeLists.txt,
-// is the only list.
+// The devices that this build of the runtime knows, by backend name. Backends.inc, made by CMake from
+// backends/CMakeLists.txt, is the only list.
 #pragma once
 
 #include "runtime/device.h"

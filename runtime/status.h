@@ -11,15 +11,15 @@ namespace freeport {
 
 enum class Code {
   kOk = 0,
-  kInvalidArgument,  ///< the caller asked for something that makes no sense
-  kNotFound,         ///< a file, tensor, device or sequence of that name does not exist
-  kCorrupt,          ///< outside bytes do not follow their format
-  kUnsupported,      ///< well-formed, but not something this build can do
-  kOutOfMemory,      ///< host or device memory is exhausted
-  kOutOfRange,       ///< a context, page pool or index is exceeded
-  kIo,               ///< the operating system refused a read or write
-  kCancelled,        ///< the user interrupted
-  kInternal,         ///< our bug
+  kInvalidArgument, ///< the caller asked for something that makes no sense
+  kNotFound,        ///< a file, tensor, device or sequence of that name does not exist
+  kCorrupt,         ///< outside bytes do not follow their format
+  kUnsupported,     ///< well-formed, but not something this build can do
+  kOutOfMemory,     ///< host or device memory is exhausted
+  kOutOfRange,      ///< a context, page pool or index is exceeded
+  kIo,              ///< the operating system refused a read or write
+  kCancelled,       ///< the user interrupted
+  kInternal,        ///< our bug
 };
 
 /// Success, or a code and a message ("expects …, got …"). Cheap to move; not thread-safe for concurrent writes.

@@ -1,4 +1,5 @@
-// Weights are read with pread and dropped from the page cache's account of this process: mapped pages would count as its own.
+// Weights are read with pread and dropped from the page cache's account of this process: mapped pages would count as
+// its own.
 #include "compiler/checkpoint/Checkpoint.h"
 
 #include "llvm/ADT/STLExtras.h"
@@ -39,7 +40,8 @@ llvm::Expected<std::optional<std::string>> Checkpoint::text(llvm::StringRef file
   if (std::error_code code = fs::file_size(path, bytes))
     return createStringError(path + ": " + code.message());
   if (bytes > kMaximumText)
-    return createStringError(path + ": expects at most " + llvm::Twine(kMaximumText) + " bytes, got " + llvm::Twine(bytes));
+    return createStringError(path + ": expects at most " + llvm::Twine(kMaximumText) + " bytes, got " +
+                             llvm::Twine(bytes));
   auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/false, /*RequiresNullTerminator=*/false);
   if (!buffer)
     return createStringError(path + ": " + buffer.getError().message());
@@ -75,7 +77,8 @@ llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
       return createStringError(indexPath + ": expects a JSON object with an object 'weight_map'");
     std::set<std::string> unique;
     for (auto &[tensor, file] : index["weight_map"].items()) {
-      if (!file.is_string() || llvm::sys::path::filename(file.get_ref<const std::string &>()) != file.get_ref<const std::string &>())
+      if (!file.is_string() ||
+          llvm::sys::path::filename(file.get_ref<const std::string &>()) != file.get_ref<const std::string &>())
         return createStringError(indexPath + ": expects the name of a file in the folder for '" + tensor + "'");
       unique.insert(file.get<std::string>());
       fileOf[tensor] = file.get<std::string>();
@@ -113,7 +116,8 @@ llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
 }
 
 const TensorInfo *Checkpoint::find(llvm::StringRef name) const {
-  auto found = llvm::lower_bound(all, name, [](const TensorInfo &tensor, llvm::StringRef key) { return tensor.name < key; });
+  auto found =
+      llvm::lower_bound(all, name, [](const TensorInfo &tensor, llvm::StringRef key) { return tensor.name < key; });
   return found != all.end() && found->name == name ? &*found : nullptr;
 }
 
@@ -121,7 +125,8 @@ llvm::Error Checkpoint::read(const TensorInfo &tensor, uint64_t offset, llvm::Mu
   if (offset > tensor.size || target.size() > tensor.size - offset)
     return createStringError(paths[tensor.file] + ": read past the end of tensor '" + tensor.name + "'");
   for (size_t done = 0; done < target.size();) {
-    ssize_t count = ::pread(handles[tensor.file], target.data() + done, target.size() - done, tensor.offset + offset + done);
+    ssize_t count =
+        ::pread(handles[tensor.file], target.data() + done, target.size() - done, tensor.offset + offset + done);
     if (count < 0 && errno == EINTR)
       continue;
     if (count <= 0)

@@ -1,5 +1,5 @@
-// A checkpoint folder as Hugging Face lays it out: config.json, one or many safetensors files, and the tokenizer's files.
-// Opening reads headers only; tensors are read in pieces, by position, so that memory stays bounded.
+// A checkpoint folder as Hugging Face lays it out: config.json, one or many safetensors files, and the tokenizer's
+// files. Opening reads headers only; tensors are read in pieces, by position, so that memory stays bounded.
 #pragma once
 
 #include "compiler/checkpoint/Config.h"

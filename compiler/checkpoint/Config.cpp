@@ -37,7 +37,8 @@ void Config::fail(llvm::StringRef key, const llvm::Twine &expected) {
 
 int64_t Config::integer(llvm::StringRef key, int64_t minimum, int64_t maximum) {
   const json *found = find(key);
-  bool fits = found && found->is_number_integer() && !(found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX);
+  bool fits =
+      found && found->is_number_integer() && !(found->is_number_unsigned() && found->get<uint64_t>() > INT64_MAX);
   int64_t result = fits ? found->get<int64_t>() : minimum - 1;
   if (fits && result >= minimum && result <= maximum)
     return result;

@@ -1,5 +1,5 @@
-// Typed reading of config.json: every key that a family uses is asked for by type and range, and a value that it cannot honour
-// is refused with the key's name, what was expected and what was found.
+// Typed reading of config.json: every key that a family uses is asked for by type and range, and a value that it cannot
+// honour is refused with the key's name, what was expected and what was found.
 #pragma once
 
 #include "llvm/ADT/StringRef.h"
@@ -12,8 +12,8 @@
 
 namespace freeport::checkpoint {
 
-/// An object of config.json. The first problem is kept and every later answer is a harmless default, so that a frontend reads
-/// all its keys and then asks `takeError` once.
+/// An object of config.json. The first problem is kept and every later answer is a harmless default, so that a frontend
+/// reads all its keys and then asks `takeError` once.
 class Config {
 public:
   /// Parses `text`; `path` is for messages.

@@ -1,5 +1,5 @@
-// Reads the header of a safetensors file (https://github.com/huggingface/safetensors#format) and checks all of it before any
-// of it is used: the file comes from outside.
+// Reads the header of a safetensors file (https://github.com/huggingface/safetensors#format) and checks all of it
+// before any of it is used: the file comes from outside.
 #pragma once
 
 #include "llvm/ADT/SmallVector.h"
@@ -26,7 +26,8 @@ struct TensorInfo {
   uint64_t size = 0;   ///< in bytes
 };
 
-/// The tensors of the safetensors file at `path`, in name order. Errors name the file, the tensor, what was expected and found.
+/// The tensors of the safetensors file at `path`, in name order. Errors name the file, the tensor, what was expected
+/// and found.
 llvm::Expected<std::vector<TensorInfo>> readSafetensorsHeader(llvm::StringRef path, unsigned file);
 
 /// The same for bytes in memory: `header` is the JSON text, `dataBytes` what follows it in the file.

@@ -1,5 +1,5 @@
-// DeepseekV3ForCausalLM: latent attention, absorbed; a few dense layers, then routed and shared experts with sigmoid scores,
-// a selection bias and groups. A multi-token-prediction layer (index num_hidden_layers) is left out.
+// DeepseekV3ForCausalLM: latent attention, absorbed; a few dense layers, then routed and shared experts with sigmoid
+// scores, a selection bias and groups. A multi-token-prediction layer (index num_hidden_layers) is left out.
 #include "compiler/frontend/GraphBuilder.h"
 
 using namespace mlir;
@@ -16,11 +16,14 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   int64_t queryRank = config.has("q_lora_rank") ? config.integer("q_lora_rank", 1, 1 << 20) : 0;
   int64_t rank = config.integer("kv_lora_rank", 1, 1 << 16), nope = config.integer("qk_nope_head_dim", 1, 4096);
   int64_t rotated = config.integer("qk_rope_head_dim", 2, 4096), valueSize = config.integer("v_head_dim", 1, 4096);
-  int64_t inner = config.integer("intermediate_size", 1, 1 << 22), vocabulary = config.integer("vocab_size", 1, 1 << 24);
+  int64_t inner = config.integer("intermediate_size", 1, 1 << 22),
+          vocabulary = config.integer("vocab_size", 1, 1 << 24);
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
   int64_t dense = config.integerOr("first_k_dense_replace", 0, 0, 4096);
-  int64_t experts = config.integer("n_routed_experts", 1, 4096), expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
-  int64_t shared = config.integerOr("n_shared_experts", 0, 0, 1024), top = config.integer("num_experts_per_tok", 1, 256);
+  int64_t experts = config.integer("n_routed_experts", 1, 4096),
+          expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
+  int64_t shared = config.integerOr("n_shared_experts", 0, 0, 1024),
+          top = config.integer("num_experts_per_tok", 1, 256);
   int64_t groups = config.integerOr("n_group", 1, 1, 4096), kept = config.integerOr("topk_group", 1, 1, 4096);
   double epsilon = config.positive("rms_norm_eps");
   float routedScale = static_cast<float>(config.numberOr("routed_scaling_factor", 1));
@@ -49,7 +52,8 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
 
   b.beginStep();
   FlatSymbolRefAttr frequencies = b.table("rope.frequencies", rope.frequencies);
-  FlatSymbolRefAttr embedding = b.matrix("model.embed_tokens.weight", {{"model.embed_tokens.weight", vocabulary, hidden}});
+  FlatSymbolRefAttr embedding =
+      b.matrix("model.embed_tokens.weight", {{"model.embed_tokens.weight", vocabulary, hidden}});
   Value x = b.embed(embedding, hidden);
   int64_t head = nope + rotated;
   float scale = static_cast<float>(rope.attentionScale / std::sqrt(static_cast<double>(head)));
@@ -64,14 +68,14 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
     if (queryRank) {
       Value both = b.linear(
           normed, b.matrix(attention + "qkv_a", {{attention + "q_a_proj.weight", queryRank, hidden}, keyDown}));
-      Value queryLatent =
-          b.rmsNorm(b.columns(both, 0, queryRank), b.vector(attention + "q_a_layernorm.weight", queryRank), kLatentEpsilon);
+      Value queryLatent = b.rmsNorm(b.columns(both, 0, queryRank),
+                                    b.vector(attention + "q_a_layernorm.weight", queryRank), kLatentEpsilon);
       std::string up = attention + "q_b_proj.weight";
       query = b.linear(queryLatent, b.matrix(up, {{up, heads * head, queryRank}}));
       compressed = b.columns(both, queryRank, rank + rotated);
     } else {
-      Value both =
-          b.linear(normed, b.matrix(attention + "qkv_a", {{attention + "q_proj.weight", heads * head, hidden}, keyDown}));
+      Value both = b.linear(
+          normed, b.matrix(attention + "qkv_a", {{attention + "q_proj.weight", heads * head, hidden}, keyDown}));
       query = b.columns(both, 0, heads * head);
       compressed = b.columns(both, heads * head, rank + rotated);
     }
@@ -88,7 +92,8 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
     }
     Value attended = b.builder.create<graph::LatentAttentionOp>(
         b.location, b.rows(heads * valueSize), query, latent, key, b.positions,
-        b.bank(attention + "kv_b.key", keyHeads, latentFormat), b.bank(attention + "kv_b.value", valueHeads, latentFormat),
+        b.bank(attention + "kv_b.key", keyHeads, latentFormat),
+        b.bank(attention + "kv_b.value", valueHeads, latentFormat),
         b.builder.getStringAttr("layers." + std::to_string(layer)), b.builder.getStringAttr(b.stateFormat()),
         b.builder.getI64IntegerAttr(heads), b.builder.getF32FloatAttr(scale));
     std::string out = attention + "o_proj.weight";
@@ -115,9 +120,10 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
     Value sharedOut;
     if (shared)
       sharedOut = b.gatedNetwork(normed, prefix + "mlp.shared_experts.", hidden, shared * expertInner, {});
-    x = b.builder.create<graph::ExpertsOp>(
-        b.location, b.rows(hidden), normed, route.getIds(), route.getWeights(), b.bank(record + ".gate", gates, "", record),
-        b.bank(record + ".up", ups, "", record), b.bank(record + ".down", downs, "", record), sharedOut, x);
+    x = b.builder.create<graph::ExpertsOp>(b.location, b.rows(hidden), normed, route.getIds(), route.getWeights(),
+                                           b.bank(record + ".gate", gates, "", record),
+                                           b.bank(record + ".up", ups, "", record),
+                                           b.bank(record + ".down", downs, "", record), sharedOut, x);
   }
   Value last = b.rmsNorm(b.selectRows(x), b.vector("model.norm.weight", hidden), epsilon);
   b.endStep(b.linear(last, tied ? embedding : b.matrix("lm_head.weight", {{"lm_head.weight", vocabulary, hidden}})));

@@ -1,5 +1,5 @@
-// From a checkpoint to the graph dialect: one file per model family, found by config.json's architectures[0]. Everything is
-// checked against the configuration before a weight is read.
+// From a checkpoint to the graph dialect: one file per model family, found by config.json's architectures[0].
+// Everything is checked against the configuration before a weight is read.
 #pragma once
 
 #include "compiler/checkpoint/Checkpoint.h"
@@ -20,11 +20,12 @@ struct ImportedModel {
   std::string family; ///< architectures[0]
   int64_t vocabulary = 0;
   int64_t maximumContext = 0;
-  uint64_t parameterCount = 0;       ///< elements of the tensors that the model uses
-  std::vector<std::string> leftOut;  ///< tensors of the checkpoint that it does not use
+  uint64_t parameterCount = 0;      ///< elements of the tensors that the model uses
+  std::vector<std::string> leftOut; ///< tensors of the checkpoint that it does not use
 };
 
-/// Imports the checkpoint. An unknown family, an unsupported configuration value, a missing or misshapen tensor are errors.
+/// Imports the checkpoint. An unknown family, an unsupported configuration value, a missing or misshapen tensor are
+/// errors.
 llvm::Expected<ImportedModel> importCheckpoint(mlir::MLIRContext &context, checkpoint::Checkpoint &checkpoint,
                                                const ImportOptions &options);
 

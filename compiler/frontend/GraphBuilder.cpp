@@ -92,8 +92,8 @@ FlatSymbolRefAttr GraphBuilder::bank(StringRef name, ArrayRef<Source> entries, S
   int64_t rows = first.pieceRows ? first.pieceRows : first.rows, inputs = first.inputs;
   if (first.transposed)
     std::swap(rows, inputs);
-  return add(name, {int64_t(entries.size()), rows, inputs}, format.empty() ? StringRef(options.weights) : format, record,
-             attributes);
+  return add(name, {int64_t(entries.size()), rows, inputs}, format.empty() ? StringRef(options.weights) : format,
+             record, attributes);
 }
 
 RankedTensorType GraphBuilder::rows(int64_t width) {
@@ -130,19 +130,22 @@ Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, Value residual) {
 Value GraphBuilder::columns(Value x, int64_t offset, int64_t width) {
   return builder.create<graph::ColumnsOp>(location, rows(width), x, offset);
 }
-Value GraphBuilder::rope(Value x, const Rope &rope, FlatSymbolRefAttr frequencies, graph::RopePairs pairs, int64_t heads,
-                         int64_t offset) {
-  return builder.create<graph::RopeOp>(location, x.getType(), x, positions, frequencies.getValue(), pairs, heads, offset,
-                                       llvm::APFloat(rope.factor));
+Value GraphBuilder::rope(Value x, const Rope &rope, FlatSymbolRefAttr frequencies, graph::RopePairs pairs,
+                         int64_t heads, int64_t offset) {
+  return builder.create<graph::RopeOp>(location, x.getType(), x, positions, frequencies.getValue(), pairs, heads,
+                                       offset, llvm::APFloat(rope.factor));
 }
-Value GraphBuilder::glu(Value gate, Value up) { return builder.create<graph::GluOp>(location, gate.getType(), gate, up); }
+Value GraphBuilder::glu(Value gate, Value up) {
+  return builder.create<graph::GluOp>(location, gate.getType(), gate, up);
+}
 Value GraphBuilder::selectRows(Value x) {
   return builder.create<graph::SelectRowsOp>(location, x.getType(), x, logitRows);
 }
 
 Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int64_t inner, Value residual) {
-  FlatSymbolRefAttr gateUp = matrix((prefix + "gate_up").str(), {Source{(prefix + "gate_proj.weight").str(), inner, hidden},
-                                                                 Source{(prefix + "up_proj.weight").str(), inner, hidden}});
+  FlatSymbolRefAttr gateUp =
+      matrix((prefix + "gate_up").str(), {Source{(prefix + "gate_proj.weight").str(), inner, hidden},
+                                          Source{(prefix + "up_proj.weight").str(), inner, hidden}});
   std::string downName = (prefix + "down_proj.weight").str();
   FlatSymbolRefAttr down = matrix(downName, {Source{downName, hidden, inner}});
   Value both = linear(x, gateUp);

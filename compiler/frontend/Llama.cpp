@@ -11,7 +11,8 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
   int64_t heads = config.integer("num_attention_heads", 1, 65536);
   int64_t keyHeads = config.integerOr("num_key_value_heads", heads, 1, heads);
   int64_t head = config.integerOr("head_dim", hidden / heads, 1, 4096);
-  int64_t inner = config.integer("intermediate_size", 1, 1 << 22), vocabulary = config.integer("vocab_size", 1, 1 << 24);
+  int64_t inner = config.integer("intermediate_size", 1, 1 << 22),
+          vocabulary = config.integer("vocab_size", 1, 1 << 24);
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
   double epsilon = config.positive("rms_norm_eps");
   bool tied = config.booleanOr("tie_word_embeddings", false);
@@ -30,7 +31,8 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
 
   b.beginStep();
   FlatSymbolRefAttr frequencies = b.table("rope.frequencies", rope.frequencies);
-  FlatSymbolRefAttr embedding = b.matrix("model.embed_tokens.weight", {{"model.embed_tokens.weight", vocabulary, hidden}});
+  FlatSymbolRefAttr embedding =
+      b.matrix("model.embed_tokens.weight", {{"model.embed_tokens.weight", vocabulary, hidden}});
   Value x = b.embed(embedding, hidden);
   float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head)));
   for (int64_t layer = 0; layer < layers; ++layer) {

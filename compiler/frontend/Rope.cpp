@@ -1,4 +1,5 @@
-// Doubles carry the formulas; each frequency is rounded to float once, at the end, as close to the exact value as float allows.
+// Doubles carry the formulas; each frequency is rounded to float once, at the end, as close to the exact value as float
+// allows.
 #include "compiler/frontend/Rope.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Inverse frequencies of rotary embeddings, computed at compile time by one portable definition: default, linear, llama3 and
-// yarn (transformers' modeling_rope_utils.py), from both spellings of the configuration.
+// Inverse frequencies of rotary embeddings, computed at compile time by one portable definition: default, linear,
+// llama3 and yarn (transformers' modeling_rope_utils.py), from both spellings of the configuration.
 #pragma once
 
 #include "compiler/checkpoint/Config.h"

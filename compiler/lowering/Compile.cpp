@@ -101,7 +101,8 @@ llvm::Error Compilation::run() {
   if (!formats.count(options.weights))
     return createStringError("expects --weights q4, q8, f16, bf16 or f32, got '" + std::string(options.weights) + "'");
   if (options.stop_after && !stages.count(options.stop_after))
-    return createStringError("expects --stop-after graph, kernel or launch, got '" + std::string(options.stop_after) + "'");
+    return createStringError("expects --stop-after graph, kernel or launch, got '" + std::string(options.stop_after) +
+                             "'");
   progress("reading the checkpoint");
   auto checkpoint = checkpoint::Checkpoint::open(options.checkpoint);
   if (!checkpoint)
@@ -166,9 +167,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
       return executable.takeError();
     compiled.push_back({backend->name().str(), std::move(*executable)});
   }
-  auto places = writer->writeWeights(plans, checkpoint, [&](uint64_t done, uint64_t total) {
-    return progress("packing weights", done, total);
-  });
+  auto places = writer->writeWeights(
+      plans, checkpoint, [&](uint64_t done, uint64_t total) { return progress("packing weights", done, total); });
   if (!places)
     return places.takeError();
   parts.plans = std::move(plans);
@@ -183,7 +183,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   if (!graph)
     return graph.takeError();
   parts.graph = *graph;
-  for (auto [file, place] : {std::pair{"tokenizer.json", &parts.tokenizer}, {"tokenizer_config.json", &parts.tokenizerConfig},
+  for (auto [file, place] : {std::pair{"tokenizer.json", &parts.tokenizer},
+                             {"tokenizer_config.json", &parts.tokenizerConfig},
                              {"chat_template.jinja", &parts.chatTemplate}}) {
     auto text = checkpoint.text(file);
     if (!text)
@@ -195,7 +196,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
       return segment.takeError();
     *place = *segment;
   }
-  for (auto [file, target] : {std::pair{"config.json", &parts.configText}, {"generation_config.json", &parts.generationText}}) {
+  for (auto [file, target] :
+       {std::pair{"config.json", &parts.configText}, {"generation_config.json", &parts.generationText}}) {
     auto text = checkpoint.text(file);
     if (!text)
       return text.takeError();
@@ -210,12 +212,14 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
 } // namespace
 } // namespace freeport
 
-extern "C" __attribute__((visibility("default"))) int32_t fp_compile(const fp_compile_options *options, fp_error *error) {
+extern "C" __attribute__((visibility("default"))) int32_t fp_compile(const fp_compile_options *options,
+                                                                     fp_error *error) {
   llvm::Error failure = freeport::Compilation(*options).run();
   if (!failure)
     return 0;
   std::string message = llvm::toString(std::move(failure));
-  error->code = static_cast<int32_t>(message == "cancelled" ? freeport::Code::kCancelled : freeport::Code::kInvalidArgument);
+  error->code =
+      static_cast<int32_t>(message == "cancelled" ? freeport::Code::kCancelled : freeport::Code::kInvalidArgument);
   std::strncpy(error->message, message.c_str(), sizeof(error->message) - 1);
   error->message[sizeof(error->message) - 1] = 0;
   return error->code;

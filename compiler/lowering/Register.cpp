@@ -12,8 +12,8 @@
 namespace freeport {
 
 void registerDialects(mlir::DialectRegistry &registry) {
-  registry.insert<graph::GraphDialect, kernel::KernelDialect, launch::LaunchDialect, mlir::arith::ArithDialect, mlir::func::FuncDialect, mlir::scf::SCFDialect,
-                  mlir::vector::VectorDialect>();
+  registry.insert<graph::GraphDialect, kernel::KernelDialect, launch::LaunchDialect, mlir::arith::ArithDialect,
+                  mlir::func::FuncDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect>();
 }
 
 void registerPasses() {

@@ -1,5 +1,5 @@
-// The compile-time contract of a target: everything that the compiler asks of a backend fits on this page. A backend is one
-// folder, backends/NAME, and one line of backends/CMakeLists.txt.
+// The compile-time contract of a target: everything that the compiler asks of a backend fits on this page. A backend is
+// one folder, backends/NAME, and one line of backends/CMakeLists.txt.
 #pragma once
 
 #include "mlir/IR/BuiltinOps.h"
@@ -23,8 +23,8 @@ struct Executable {
 
 /// What schedules need to know of a target: data, not code.
 struct TargetDescription {
-  int64_t weightStreams = 4;  ///< row blocks that one program of a single-token linear walks together
-  int64_t tokensPerTile = 4;  ///< tokens that one program of a many-token linear works on
+  int64_t weightStreams = 4; ///< row blocks that one program of a single-token linear walks together
+  int64_t tokensPerTile = 4; ///< tokens that one program of a many-token linear works on
 };
 
 class Backend {

@@ -31,7 +31,8 @@ llvm::Expected<const Backend *> findBackend(llvm::StringRef name) {
     names.push_back(backend->name());
   }
   if (names.empty())
-    return llvm::createStringError("this build has no backends: only --stop-after graph, kernel or launch can be compiled");
+    return llvm::createStringError(
+        "this build has no backends: only --stop-after graph, kernel or launch can be compiled");
   return llvm::createStringError("expects a target among " + llvm::join(names, ", ") + ", got '" + name.str() + "'");
 }
 

@@ -1,5 +1,5 @@
-// q4's scale search is the one costly part of a compile: it is written over arrays of 32 so that the compiler vectorises it,
-// and cloned for AVX2. Clones compute the same bits: no operation here depends on the vector's width.
+// q4's scale search is the one costly part of a compile: it is written over arrays of 32 so that the compiler
+// vectorises it, and cloned for AVX2. Clones compute the same bits: no operation here depends on the vector's width.
 #include "compiler/package/BlockPacker.h"
 
 #include <cmath>
@@ -78,7 +78,8 @@ namespace {
 
 /// Sums over 32 elements: eight partial sums, then a tree.
 inline float sum8(const float *partial) {
-  return ((partial[0] + partial[4]) + (partial[2] + partial[6])) + ((partial[1] + partial[5]) + (partial[3] + partial[7]));
+  return ((partial[0] + partial[4]) + (partial[2] + partial[6])) +
+         ((partial[1] + partial[5]) + (partial[3] + partial[7]));
 }
 
 /// Nearest integer, ties to even, for |x| < 2^22.

@@ -1,5 +1,5 @@
-// Packs rows of floats into records of 32 rows x 32 inputs (dialects/kernel/KernelOps.td, WeightsType). The same input gives the
-// same bytes on every machine: sums run in a fixed order and nothing is contracted.
+// Packs rows of floats into records of 32 rows x 32 inputs (dialects/kernel/KernelOps.td, WeightsType). The same input
+// gives the same bytes on every machine: sums run in a fixed order and nothing is contracted.
 #pragma once
 
 #include "compiler/checkpoint/Safetensors.h"
@@ -7,8 +7,8 @@
 
 namespace freeport {
 
-/// Packs one row block: `rows` holds 32 rows of `stride` floats, of which the first `inputs` count and the rest, up to a
-/// multiple of 32, are zero. Writes ceil(inputs / 32) records to `out`.
+/// Packs one row block: `rows` holds 32 rows of `stride` floats, of which the first `inputs` count and the rest, up to
+/// a multiple of 32, are zero. Writes ceil(inputs / 32) records to `out`.
 void packRowBlock(kernel::BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out);
 
 /// Widens `count` elements of a checkpoint's dtype (F32, F16 or BF16) to floats.

@@ -91,7 +91,9 @@ private:
     append(expression, code);
     return schema::CreateSize(b, b.CreateVectorOfStructs(code));
   }
-  flatbuffers::Offset<schema::Size> size(Attribute attribute) { return size(cast<launch::SizeAttr>(attribute).getExpression()); }
+  flatbuffers::Offset<schema::Size> size(Attribute attribute) {
+    return size(cast<launch::SizeAttr>(attribute).getExpression());
+  }
   auto sizes(ArrayAttr attributes) {
     std::vector<flatbuffers::Offset<schema::Size>> list;
     for (Attribute attribute : attributes)
@@ -139,8 +141,8 @@ private:
         auto grid = sizes(dispatch.getGrid()), scalars = sizes(dispatch.getScalars());
         auto operation = b.CreateSharedString(dispatch.getImplements().str());
         kinds.push_back(schema::Command::Dispatch);
-        commands.push_back(schema::CreateDispatch(b, kernels.lookup(dispatch.getKernel()), grid, b.CreateVector(bindings),
-                                                  scalars, operation)
+        commands.push_back(schema::CreateDispatch(b, kernels.lookup(dispatch.getKernel()), grid,
+                                                  b.CreateVector(bindings), scalars, operation)
                                .Union());
       }
     }
@@ -193,7 +195,8 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto symbolVector = b.CreateVectorOfStrings(symbols);
   auto arena = size(programOp.getArenaAttr());
   auto inputVector = buffers(inputs), outputVector = buffers(outputs);
-  auto program = schema::CreateProgram(b, programName, symbolVector, arena, inputVector, outputVector, b.CreateVector(variants));
+  auto program =
+      schema::CreateProgram(b, programName, symbolVector, arena, inputVector, outputVector, b.CreateVector(variants));
 
   std::vector<flatbuffers::Offset<schema::Executable>> executables;
   for (auto &[backend, executable] : parts.executables) {
@@ -204,7 +207,8 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   }
 
   using nlohmann::json;
-  json config = json::parse(parts.configText, nullptr, false), generation = json::parse(parts.generationText, nullptr, false);
+  json config = json::parse(parts.configText, nullptr, false),
+       generation = json::parse(parts.generationText, nullptr, false);
   auto lookup = [&](const char *key) -> json {
     for (const json *object : {&generation, &config})
       if (object->is_object() && object->contains(key) && !(*object)[key].is_null())
@@ -225,9 +229,9 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto optional = [&](const std::optional<FileSegment> &place) { return segment(place.value_or(FileSegment())); };
   schema::Segment tokenizer = optional(parts.tokenizer), tokenizerConfig = optional(parts.tokenizerConfig);
   schema::Segment chat = optional(parts.chatTemplate);
-  auto text = schema::CreateText(b, parts.tokenizer ? &tokenizer : nullptr, parts.tokenizerConfig ? &tokenizerConfig : nullptr,
-                                 parts.chatTemplate ? &chat : nullptr,
-                                 begin.is_number_integer() ? begin.get<int64_t>() : -1, endVector);
+  auto text = schema::CreateText(
+      b, parts.tokenizer ? &tokenizer : nullptr, parts.tokenizerConfig ? &tokenizerConfig : nullptr,
+      parts.chatTemplate ? &chat : nullptr, begin.is_number_integer() ? begin.get<int64_t>() : -1, endVector);
   auto defaults = schema::CreateGeneration(b, number("temperature", 1.0), static_cast<int32_t>(number("top_k", 0)),
                                            number("top_p", 1.0), sampled.is_boolean() && sampled.get<bool>());
   auto compiler = b.CreateString("freeport " FREEPORT_VERSION), checkpointName = b.CreateString(parts.checkpointName);
@@ -240,10 +244,10 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto kernelVector = b.CreateVector(kernelTables);
   auto executableVector = b.CreateVector(executables);
   schema::Segment graph = segment(parts.graph);
-  schema::FinishManifestBuffer(
-      b, schema::CreateManifest(b, 1, 1, numerics, weights, model.parameterCount, model.vocabulary, model.maximumContext, 32,
-                                parameterVector, stateVector, program, kernelVector, executableVector, &graph, text, defaults,
-                                provenance));
+  schema::FinishManifestBuffer(b, schema::CreateManifest(b, 1, 1, numerics, weights, model.parameterCount,
+                                                         model.vocabulary, model.maximumContext, 32, parameterVector,
+                                                         stateVector, program, kernelVector, executableVector, &graph,
+                                                         text, defaults, provenance));
   return std::string(reinterpret_cast<const char *>(b.GetBufferPointer()), b.GetSize());
 }
 

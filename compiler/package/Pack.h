@@ -1,5 +1,5 @@
-// What a package's weights are made of: parameters as the compiler describes them, before any weight is read. The packer
-// (BlockPacker.h) turns pieces of checkpoint tensors into blocks; the writer streams them into the file.
+// What a package's weights are made of: parameters as the compiler describes them, before any weight is read. The
+// packer (BlockPacker.h) turns pieces of checkpoint tensors into blocks; the writer streams them into the file.
 #pragma once
 
 #include "dialects/kernel/Kernel.h"

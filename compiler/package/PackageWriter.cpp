@@ -1,5 +1,5 @@
-// Offsets of all parameters are known before the first is packed. Chunks of row blocks are packed in parallel and written in
-// order; memory is bounded by the chunk, not by the tensor.
+// Offsets of all parameters are known before the first is packed. Chunks of row blocks are packed in parallel and
+// written in order; memory is bounded by the chunk, not by the tensor.
 #include "compiler/package/PackageWriter.h"
 #include "compiler/package/BlockPacker.h"
 #include "runtime/package_header.h"
@@ -105,15 +105,17 @@ public:
       if (!tensor)
         return createStringError("internal error: no tensor '" + piece.tensor + "'");
       if (tensor->dtype == checkpoint::DataType::F8_E4M3)
-        return createStringError("tensor '" + piece.tensor + "': FP8 checkpoints import, but packing them is not supported yet; "
-                                                             "convert the checkpoint to BF16");
+        return createStringError("tensor '" + piece.tensor +
+                                 "': FP8 checkpoints import, but packing them is not supported yet; "
+                                 "convert the checkpoint to BF16");
       int64_t columns = tensor->shape.size() == 2 ? tensor->shape[1] : tensor->shape[0];
       int64_t pieceRows = piece.transposed ? columns : piece.rows;
       int64_t from = std::max(first, begin), to = std::min(first + count, begin + pieceRows);
       unsigned width = byteWidth(tensor->dtype);
       if (from < to && !piece.transposed) {
         std::vector<uint8_t> raw((to - from) * inputs * width);
-        if (llvm::Error error = checkpoint.read(*tensor, uint64_t(piece.firstRow + from - begin) * columns * width, raw))
+        if (llvm::Error error =
+                checkpoint.read(*tensor, uint64_t(piece.firstRow + from - begin) * columns * width, raw))
           return error;
         for (int64_t row = from; row < to; ++row)
           widen(tensor->dtype, raw.data() + (row - from) * inputs * width, inputs, target + (row - first) * stride);
@@ -195,7 +197,8 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       int64_t blockCount = (rows + 31) / 32;
       uint64_t blockBytes = uint64_t((inputs + 31) / 32) * kernel::recordBytes(plan.format);
       // About a million weights a chunk; transposed pieces are read whole each time, so they are not cut.
-      int64_t step = plan.entries[entry].front().transposed ? blockCount : std::max<int64_t>(1, (1 << 20) / (32 * inputs));
+      int64_t step =
+          plan.entries[entry].front().transposed ? blockCount : std::max<int64_t>(1, (1 << 20) / (32 * inputs));
       for (int64_t first = 0; first < blockCount; first += step) {
         int64_t count = std::min(step, blockCount - first);
         chunks.push_back({number, entry, first, count, offset + first * blockBytes, count * blockBytes});
@@ -234,7 +237,8 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
         int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back(), stride = (inputs + 31) / 32 * 32;
         int64_t firstRow = 32 * chunk.firstBlock, rowCount = std::min(32 * chunk.blocks, rows - firstRow);
         std::vector<float> values(32 * chunk.blocks * stride);
-        error = EntryReader(checkpoint, plan.entries[chunk.entry]).read(firstRow, rowCount, inputs, values.data(), stride);
+        error =
+            EntryReader(checkpoint, plan.entries[chunk.entry]).read(firstRow, rowCount, inputs, values.data(), stride);
         uint64_t blockBytes = chunk.bytes / chunk.blocks;
         for (int64_t block = 0; !error && block < chunk.blocks; ++block)
           packRowBlock(plan.format, values.data() + 32 * block * stride, stride, inputs, out + block * blockBytes);

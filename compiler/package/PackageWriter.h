@@ -1,5 +1,5 @@
-// Writes a package: streams packed weights from the checkpoint to the file in bounded memory, then the other segments, then
-// the manifest. The file appears under its name only when it is whole.
+// Writes a package: streams packed weights from the checkpoint to the file in bounded memory, then the other segments,
+// then the manifest. The file appears under its name only when it is whole.
 #pragma once
 
 #include "compiler/checkpoint/Checkpoint.h"

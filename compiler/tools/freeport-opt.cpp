@@ -1,5 +1,5 @@
-// freeport-opt: the compiler developer's program. It parses IR of every dialect of ours, runs passes by name, prints IR after
-// each pass and writes a reproducer on a crash (the options of mlir-opt), and knows --debug-only.
+// freeport-opt: the compiler developer's program. It parses IR of every dialect of ours, runs passes by name, prints IR
+// after each pass and writes a reproducer on a crash (the options of mlir-opt), and knows --debug-only.
 #include "compiler/lowering/Register.h"
 
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"

@@ -1,12 +1,13 @@
-// The dialect itself, parameters, and the checks that several ops share. The ops' own verifiers and lowerings stand in ops/.
+// The dialect itself, parameters, and the checks that several ops share. The ops' own verifiers and lowerings stand in
+// ops/.
 #include "dialects/graph/Graph.h"
 
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include "dialects/Lowerable.cpp.inc"
 #include "dialects/graph/GraphDialect.cpp.inc"
 #include "dialects/graph/GraphEnums.cpp.inc"
-#include "dialects/Lowerable.cpp.inc"
 
 #define GET_ATTRDEF_CLASSES
 #include "dialects/graph/GraphAttributes.cpp.inc"
@@ -48,8 +49,8 @@ LogicalResult ParameterOp::verify() {
     return emitOpError("expects ") << expected << " entries, got " << entries->size();
   std::optional<kernel::BlockFormat> format = kernel::symbolizeBlockFormat(getFormat());
   if (!format || (shape.size() == 1 && *format != kernel::BlockFormat::f32)) // parameter_c4
-    return emitOpError("expects format ") << (shape.size() == 1 ? "f32" : "f32, f16, bf16, q8 or q4") << ", got "
-                                          << getFormat();
+    return emitOpError("expects format ")
+           << (shape.size() == 1 ? "f32" : "f32, f16, bf16, q8 or q4") << ", got " << getFormat();
   return success();
 }
 

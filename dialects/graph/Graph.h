@@ -10,9 +10,9 @@ namespace freeport::graph {
 class LoweringContext;
 }
 
+#include "dialects/Lowerable.h.inc"
 #include "dialects/graph/GraphDialect.h.inc"
 #include "dialects/graph/GraphEnums.h.inc"
-#include "dialects/Lowerable.h.inc"
 
 #define GET_ATTRDEF_CLASSES
 #include "dialects/graph/GraphAttributes.h.inc"

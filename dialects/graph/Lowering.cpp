@@ -40,7 +40,8 @@ View LoweringContext::allocateRows(Value value, AffineExpr rows) {
 }
 
 AffineExpr LoweringContext::rowsOf(Value value) {
-  for (Operation *op = value.getDefiningOp(); op; op = op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr)
+  for (Operation *op = value.getDefiningOp(); op;
+       op = op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr)
     if (isa<SelectRowsOp>(op))
       return symbolExpression(context(), launch::Symbol::logitRows);
   return tokens();
@@ -71,10 +72,9 @@ Value LoweringContext::state(StringRef name, int64_t pageBytes) {
 Value LoweringContext::input(StringRef name) {
   Value &value = memory[("input " + name).str()];
   if (!value) {
-    AffineExpr count = name == "logit_rows" ? symbolExpression(context(), launch::Symbol::logitRows)
-                       : name == "page_table"
-                           ? symbolExpression(context(), launch::Symbol::sequences) * tablePages()
-                           : tokens();
+    AffineExpr count = name == "logit_rows"   ? symbolExpression(context(), launch::Symbol::logitRows)
+                       : name == "page_table" ? symbolExpression(context(), launch::Symbol::sequences) * tablePages()
+                                              : tokens();
     value = launches.create<launch::InputOp>(module.getLoc(), launch::BufferType::get(context()),
                                              launches.getStringAttr(name), launch::SizeAttr::get(context(), count * 4));
   }
@@ -96,7 +96,9 @@ kernel::ActivationsType LoweringContext::activationsType(int64_t width, bool qua
   return kernel::ActivationsType::get(context(), element, width);
 }
 
-static bool isQuantized(ParameterOp parameter) { return parameter.getFormat() == "q8" || parameter.getFormat() == "q4"; }
+static bool isQuantized(ParameterOp parameter) {
+  return parameter.getFormat() == "q8" || parameter.getFormat() == "q4";
+}
 
 Forms LoweringContext::formsOf(Value value) {
   Forms forms;
@@ -142,23 +144,24 @@ void LoweringContext::dispatch(kernel::FuncOp function, ArrayRef<AffineExpr> gri
     return launches.getArrayAttr(attributes);
   };
   launches.create<launch::DispatchOp>(module.getLoc(), FlatSymbolRefAttr::get(function), sizes(grid), buffers,
-                                      launches.getDenseI64ArrayAttr(writes[function]), sizes(scalars), launches.getStringAttr(implements));
+                                      launches.getDenseI64ArrayAttr(writes[function]), sizes(scalars),
+                                      launches.getStringAttr(implements));
 }
 
 Value LoweringContext::emitActivations(View view, int64_t parts, int64_t stride, int64_t width, bool quantized) {
   kernel::ActivationsType type = activationsType(width, quantized);
   Value out = allocate(view.rows * (parts * type.getTokenBytes()));
-  auto function = kernel(
-      Twine("activations_") + (quantized ? "i8_" : "f32_") + Twine(width) + "_of_" + Twine(parts) + "x" + Twine(stride) +
-          "_pitch_" + Twine(view.pitch) + "_from_" + Twine(view.offset),
-      {f32Buffer(), type}, 0, [&](Emit &e, ValueRange arguments) {
-        Value group = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
-        Value part = e.programId(kernel::Dimension::z);
-        Value base = e.add(e.mul(token, e.index(view.pitch)), e.mul(part, e.index(stride)));
-        base = e.add(e.add(base, e.mul(group, e.index(32))), e.index(view.offset));
-        Value record = e.add(e.mul(token, e.index(parts)), part);
-        e.storeGroup(e.loadLanes(arguments[0], base, e.mask(group, width)), arguments[1], record, group);
-      });
+  auto function =
+      kernel(Twine("activations_") + (quantized ? "i8_" : "f32_") + Twine(width) + "_of_" + Twine(parts) + "x" +
+                 Twine(stride) + "_pitch_" + Twine(view.pitch) + "_from_" + Twine(view.offset),
+             {f32Buffer(), type}, 0, [&](Emit &e, ValueRange arguments) {
+               Value group = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
+               Value part = e.programId(kernel::Dimension::z);
+               Value base = e.add(e.mul(token, e.index(view.pitch)), e.mul(part, e.index(stride)));
+               base = e.add(e.add(base, e.mul(group, e.index(32))), e.index(view.offset));
+               Value record = e.add(e.mul(token, e.index(parts)), part);
+               e.storeGroup(e.loadLanes(arguments[0], base, e.mask(group, width)), arguments[1], record, group);
+             });
   dispatch(function, {constant(type.getGroups()), view.rows, constant(parts)}, {view.buffer, out}, {},
            Twine("activations ") + (quantized ? "i8 " : "f32 ") + Twine(width));
   return out;
@@ -187,8 +190,8 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
   stream << "linear_" << linear.weights.getFormat() << "_";
   if (type.isBank())
     stream << type.getEntries() << "x";
-  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << streams << "x" << tile << "_to_" << out.offset << "_"
-         << out.pitch;
+  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << streams << "x" << tile << "_to_" << out.offset
+         << "_" << out.pitch;
   if (type.isBank())
     stream << "_stride_" << type.getEntryStride() << "_" << linear.partStride;
   if (linear.bias) {

@@ -1,5 +1,5 @@
-// What an op needs to become kernels and dispatches: where its operands lie, names for new kernels, scratch memory, and the
-// target's schedule data. One context lives as long as one variant of the program is built.
+// What an op needs to become kernels and dispatches: where its operands lie, names for new kernels, scratch memory, and
+// the target's schedule data. One context lives as long as one variant of the program is built.
 #pragma once
 
 #include "dialects/graph/Graph.h"
@@ -45,7 +45,8 @@ public:
   View view(mlir::Value value) { return views.lookup(value); }
   /// How many rows a value has: the logit rows behind a select_rows, else the step's tokens.
   mlir::AffineExpr rowsOf(mlir::Value value);
-  /// A place for the f32 rows of `value`, rows padded to 32 elements; the program's output for the value that is returned.
+  /// A place for the f32 rows of `value`, rows padded to 32 elements; the program's output for the value that is
+  /// returned.
   View allocateRows(mlir::Value value, mlir::AffineExpr rows);
   /// `value` as input of a span_dot: the form that its producer wrote, or a new dispatch that makes it.
   mlir::Value activations(mlir::Value value, bool quantized);
@@ -67,8 +68,8 @@ public:
   kernel::ActivationsType activationsType(int64_t width, bool quantized);
 
   using KernelBody = llvm::function_ref<void(kernel::Emit &, mlir::ValueRange)>;
-  /// The kernel called `name` with these memory arguments and `scalars` index arguments; emitted if it is new. A name says
-  /// everything that its body depends on.
+  /// The kernel called `name` with these memory arguments and `scalars` index arguments; emitted if it is new. A name
+  /// says everything that its body depends on.
   kernel::FuncOp kernel(const llvm::Twine &name, llvm::ArrayRef<mlir::Type> memory, unsigned scalars, KernelBody body);
   void dispatch(kernel::FuncOp kernel, llvm::ArrayRef<mlir::AffineExpr> grid, mlir::ValueRange buffers,
                 llvm::ArrayRef<mlir::AffineExpr> scalars, const llvm::Twine &implements);

@@ -1,4 +1,5 @@
-// The portable definitions, once, for every op that needs them. Constants stand as bits where a decimal would hide a rounding.
+// The portable definitions, once, for every op that needs them. Constants stand as bits where a decimal would hide a
+// rounding.
 #include "dialects/kernel/Emit.h"
 
 using namespace mlir;
@@ -98,9 +99,7 @@ Value Emit::select(Value condition, Value a, Value b) {
   return builder.create<arith::SelectOp>(location, condition, a, b);
 }
 
-Value Emit::toIndex(Value value) {
-  return builder.create<arith::IndexCastOp>(location, builder.getIndexType(), value);
-}
+Value Emit::toIndex(Value value) { return builder.create<arith::IndexCastOp>(location, builder.getIndexType(), value); }
 Value Emit::toI32(Value value) {
   Type i32Type = builder.getI32Type();
   if (value.getType().isIndex())
@@ -128,13 +127,9 @@ Value Emit::bitcast(Value value, Type element) {
 Value Emit::programId(Dimension dimension) {
   return builder.create<ProgramIdOp>(location, builder.getIndexType(), dimension);
 }
-Value Emit::laneId() {
-  return builder.create<LaneIdOp>(location, VectorType::get({kQuantum}, builder.getI32Type()));
-}
+Value Emit::laneId() { return builder.create<LaneIdOp>(location, VectorType::get({kQuantum}, builder.getI32Type())); }
 static Type elementOf(Value buffer) { return cast<BufferType>(buffer.getType()).getElementType(); }
-Value Emit::load(Value buffer, Value base) {
-  return builder.create<LoadOp>(location, elementOf(buffer), buffer, base);
-}
+Value Emit::load(Value buffer, Value base) { return builder.create<LoadOp>(location, elementOf(buffer), buffer, base); }
 Value Emit::loadLanes(Value buffer, Value base, Value mask) {
   return builder.create<LoadLanesOp>(location, VectorType::get({kQuantum}, elementOf(buffer)), buffer, base, mask);
 }
@@ -224,7 +219,8 @@ Value Emit::exp(Value x) {
   Value p = f32Bits(0x39506967);
   for (uint32_t bits : {0x3AB743CEu, 0x3C088908u, 0x3D2AA9C1u, 0x3E2AAAAAu, 0x3F000000u, 0x3F800000u, 0x3F800000u})
     p = add(mul(p, r), f32Bits(bits));
-  Value exponent = builder.create<arith::ShLIOp>(location, toI32(n), isa<VectorType>(n.getType()) ? lanes(i32(23)) : i32(23));
+  Value exponent =
+      builder.create<arith::ShLIOp>(location, toI32(n), isa<VectorType>(n.getType()) ? lanes(i32(23)) : i32(23));
   return bitcast(add(bitcast(p, builder.getI32Type()), exponent), builder.getF32Type());
 }
 

@@ -1,5 +1,5 @@
-// Writes kernels: short names for the ops that kernels are made of, and the portable definitions of exp, sine, cosine and
-// int8 quantisation out of multiply, add and integer operations (design.md §4).
+// Writes kernels: short names for the ops that kernels are made of, and the portable definitions of exp, sine, cosine
+// and int8 quantisation out of multiply, add and integer operations (design.md §4).
 #pragma once
 
 #include "dialects/kernel/Kernel.h"
@@ -9,7 +9,8 @@
 
 namespace freeport::kernel {
 
-/// Emits at a builder's insertion point. Arithmetic takes scalars and lane vectors alike: a scalar meets a vector as a splat.
+/// Emits at a builder's insertion point. Arithmetic takes scalars and lane vectors alike: a scalar meets a vector as a
+/// splat.
 class Emit {
 public:
   Emit(mlir::OpBuilder &builder, mlir::Location location) : builder(builder), location(location) {}
@@ -71,7 +72,8 @@ public:
 
   /// +0 where |x| < 2^-50, so that no product is subnormal.
   mlir::Value flush(mlir::Value x);
-  /// exp on [-87, 87], clamped outside: Cody and Waite's reduction, a polynomial of degree 7, scaling by integer addition.
+  /// exp on [-87, 87], clamped outside: Cody and Waite's reduction, a polynomial of degree 7, scaling by integer
+  /// addition.
   mlir::Value exp(mlir::Value x);
   /// `1 / (1 + exp(-x))` and `x / (1 + exp(-x))`.
   mlir::Value sigmoid(mlir::Value x);

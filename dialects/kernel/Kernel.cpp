@@ -109,7 +109,8 @@ Type WeightsType::parse(AsmParser &parser) {
     return {};
   }
   bool bank = shape.size() == 3;
-  if (bank && (parser.parseComma() || parser.parseKeyword("stride") || parser.parseEqual() || parser.parseInteger(stride)))
+  if (bank &&
+      (parser.parseComma() || parser.parseKeyword("stride") || parser.parseEqual() || parser.parseInteger(stride)))
     return {};
   if (parser.parseGreater())
     return {};
@@ -232,13 +233,12 @@ LogicalResult SpanDotOp::verify() {
            << (weights.isQuantized() ? "i8" : "f32") << " for " << stringifyBlockFormat(weights.getFormat())
            << " weights, got " << activations.getElementType();
   if (weights.getInputs() != activations.getWidth()) // span_dot_c2
-    return emitOpError("expects activations of width ")
-           << weights.getInputs() << ", got " << activations.getWidth();
+    return emitOpError("expects activations of width ") << weights.getInputs() << ", got " << activations.getWidth();
   if (weights.isBank() != bool(getEntry())) // span_dot_c3
     return emitOpError("expects an entry exactly for a bank of weights");
-  auto expected = VectorType::get({static_cast<int64_t>(getRowBlocks().size()),
-                                   static_cast<int64_t>(getTokens().size()), kQuantum},
-                                  Float32Type::get(getContext()));
+  auto expected =
+      VectorType::get({static_cast<int64_t>(getRowBlocks().size()), static_cast<int64_t>(getTokens().size()), kQuantum},
+                      Float32Type::get(getContext()));
   if (getResult().getType() != expected) // span_dot_c4
     return emitOpError("expects result ") << expected << ", got " << getResult().getType();
   return success();

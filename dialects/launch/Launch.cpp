@@ -103,7 +103,8 @@ LogicalResult VariantOp::verify() {
 }
 
 LogicalResult DispatchOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto function = symbols.lookupNearestSymbolFrom<FunctionOpInterface>((*this)->getParentOfType<ModuleOp>(), getKernelAttr());
+  auto function =
+      symbols.lookupNearestSymbolFrom<FunctionOpInterface>((*this)->getParentOfType<ModuleOp>(), getKernelAttr());
   if (!function || function->getName().getStringRef() != "kernel.func") // dispatch_c1
     return emitOpError("expects the name of a kernel.func, got ") << getKernel();
   unsigned scalars = llvm::count_if(function.getArgumentTypes(), [](Type type) { return type.isIndex(); });

@@ -1,8 +1,8 @@
 // The launch dialect: what the runtime replays. LaunchOps.td gives the meaning of each op.
 #pragma once
 
-#include "mlir/IR/AffineExpr.h"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/AffineExpr.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/IR/SymbolTable.h"
@@ -13,8 +13,8 @@
 
 namespace freeport::launch {
 
-/// The symbols of a step, in the order of the manifest: rows of the step, rows that want logits, sequences (rows of the page
-/// table), and pages in a row of the page table.
+/// The symbols of a step, in the order of the manifest: rows of the step, rows that want logits, sequences (rows of the
+/// page table), and pages in a row of the page table.
 enum class Symbol : unsigned { tokens, logitRows, sequences, tablePages };
 constexpr unsigned kSymbols = 4;
 llvm::StringRef symbolName(Symbol symbol);

@@ -45,8 +45,8 @@ int compile(const CompileArguments &arguments) {
   if (arguments.output.empty() && arguments.stop_after.empty())
     return fail("expects -o FILE, the package to write (or --stop-after STAGE)");
   std::error_code code;
-  auto library = std::filesystem::read_symlink("/proc/self/exe", code).parent_path().parent_path() /
-                 "lib/libfreeport_compiler.so";
+  auto library =
+      std::filesystem::read_symlink("/proc/self/exe", code).parent_path().parent_path() / "lib/libfreeport_compiler.so";
   void *handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle)
     return fail(fmt::format("cannot load the compiler: {}", ::dlerror()));
@@ -59,9 +59,14 @@ int compile(const CompileArguments &arguments) {
   int32_t result;
   {
     ProgressLine line;
-    fp_compile_options options = {arguments.checkpoint.c_str(), arguments.output.c_str(), arguments.weights.c_str(),
-                                  arguments.targets.c_str(),    text(arguments.dump_stages), text(arguments.stop_after),
-                                  on_progress,                  &line};
+    fp_compile_options options = {arguments.checkpoint.c_str(),
+                                  arguments.output.c_str(),
+                                  arguments.weights.c_str(),
+                                  arguments.targets.c_str(),
+                                  text(arguments.dump_stages),
+                                  text(arguments.stop_after),
+                                  on_progress,
+                                  &line};
     result = function(&options, &error);
   }
   if (result)
@@ -84,8 +89,10 @@ void add_compile(CLI::App &app, Action &action) {
   verb->add_option("-o,--output", arguments->output, "The package to write, e.g. model.port");
   verb->add_option("--weights", arguments->weights, "Format of the large matrices: q4, q8, f16, bf16 or f32")
       ->capture_default_str();
-  verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")->capture_default_str();
-  verb->add_option("--dump-stages", arguments->dump_stages, "Write 1-graph.mlir, 2-kernel.mlir, 3-launch.mlir to this folder");
+  verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")
+      ->capture_default_str();
+  verb->add_option("--dump-stages", arguments->dump_stages,
+                   "Write 1-graph.mlir, 2-kernel.mlir, 3-launch.mlir to this folder");
   verb->add_option("--stop-after", arguments->stop_after, "End after a stage: graph, kernel or launch");
   verb->footer("Example:  freeport compile ./tiny-moe -o tiny-moe.port --weights q8");
   verb->callback([arguments, &action] { action = [arguments] { return compile(*arguments); }; });

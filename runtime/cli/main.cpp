@@ -24,9 +24,10 @@ int main(int argc, char **argv) {
     if (interrupted.exchange(true))
       std::signal(SIGINT, SIG_DFL), std::raise(SIGINT);
   });
-  CLI::App app("Freeport compiles a transformer or mixture-of-experts checkpoint into one file, model.port, that gives the "
-               "same bits on every device.",
-               "freeport");
+  CLI::App app(
+      "Freeport compiles a transformer or mixture-of-experts checkpoint into one file, model.port, that gives the "
+      "same bits on every device.",
+      "freeport");
   app.set_version_flag("--version", "freeport " FREEPORT_VERSION);
   app.require_subcommand(1);
   app.footer("Start with:  freeport compile CHECKPOINT -o model.port");

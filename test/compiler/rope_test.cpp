@@ -42,7 +42,8 @@ TEST(Rope, BothSpellingsAreTheSame) {
 }
 
 TEST(Rope, YarnScalesTheSoftmaxAsDeepseekDoes) {
-  checkpoint::Config config = parse(R"({"rope_theta": 10000, "max_position_embeddings": 1280, "rope_scaling": {"type": "yarn",
+  checkpoint::Config config =
+      parse(R"({"rope_theta": 10000, "max_position_embeddings": 1280, "rope_scaling": {"type": "yarn",
       "factor": 40, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0,
       "original_max_position_embeddings": 32}})");
   Rope rope = readRope(config, 16);
@@ -55,7 +56,8 @@ TEST(Rope, UnknownKindsAreRefused) {
   checkpoint::Config config = parse(R"({"rope_scaling": {"rope_type": "spiral"}})");
   readRope(config, 16);
   std::string message = llvm::toString(config.takeError());
-  EXPECT_NE(message.find("expects one of default, linear, llama3, yarn at 'rope_type', got \"spiral\""), std::string::npos)
+  EXPECT_NE(message.find("expects one of default, linear, llama3, yarn at 'rope_type', got \"spiral\""),
+            std::string::npos)
       << message;
 }
 

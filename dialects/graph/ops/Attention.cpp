@@ -1,5 +1,5 @@
-// Rotary embedding and attention over paged states. The order of every sum is design.md §4's: scores by dimension, pages of
-// 32 keys with keys ascending, pages in order within a span of 32 pages, spans alike.
+// Rotary embedding and attention over paged states. The order of every sum is design.md §4's: scores by dimension,
+// pages of 32 keys with keys ascending, pages in order within a span of 32 pages, spans alike.
 #include "dialects/graph/Lowering.h"
 
 using namespace mlir;
@@ -22,7 +22,8 @@ LogicalResult RopeOp::verify() {
     return emitOpError("expects the name of a graph.parameter of rank 1 for its frequencies");
   int64_t head = width(getInput()) / heads, last = getOffset() + 2 * frequencies.getShape()[0];
   if (int64_t(getOffset()) < 0 || last > head) // rope_c2
-    return emitOpError("expects rotated elements inside a head of ") << head << ", got " << getOffset() << " to " << last;
+    return emitOpError("expects rotated elements inside a head of ")
+           << head << ", got " << getOffset() << " to " << last;
   if (width(getResult()) != width(getInput())) // rope_c3
     return emitOpError("expects a result of width ") << width(getInput()) << ", got " << width(getResult());
   return success();
@@ -35,51 +36,51 @@ LogicalResult RopeOp::lower(LoweringContext &context) {
   bool interleaved = getPairs() == RopePairs::interleaved;
   uint32_t factorBits = getFactor().bitcastToAPInt().getZExtValue();
   View out = context.allocateRows(getResult(), in.rows);
-  auto function = context.kernel(
-      Twine("rope_") + stringifyRopePairs(getPairs()) + "_" + Twine(2 * pairs) + "_at_" + Twine(offset) + "_of_" +
-          Twine(heads) + "x" + Twine(head) + "_pitch_" + Twine(in.pitch) + "_from_" + Twine(in.offset) + "_factor_" +
-          Twine::utohexstr(factorBits),
-      {context.f32Buffer(), context.i32Buffer(), context.f32Buffer(), context.f32Buffer()}, 0,
-      [&](Emit &e, ValueRange arguments) {
-        Value token = e.programId(kernel::Dimension::x);
-        Value source = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset));
-        Value target = e.mul(token, e.index(out.pitch));
-        if (2 * pairs != head)
-          e.loop(e.index(0), e.index(blocksOf(in.width)), [&](Value group) {
-            Value column = e.mul(group, e.index(32));
-            e.storeLanes(e.loadLanes(arguments[0], e.add(source, column), e.mask(group, in.width)), arguments[3],
-                         e.add(target, column), e.mask(group, out.pitch));
-          });
-        Value position = e.toF32(e.load(arguments[1], token));
-        e.loop(e.index(0), e.index(blocksOf(pairs)), [&](Value group) {
-          Value first = e.mul(group, e.index(32)), mask = e.mask(group, pairs);
-          auto [sine, cosine] = e.sineCosine(e.mul(position, e.loadLanes(arguments[2], first, mask)));
-          if (factorBits != 0x3F800000) {
-            cosine = e.mul(cosine, e.f32Bits(factorBits));
-            sine = e.mul(sine, e.f32Bits(factorBits));
-          }
-          e.loop(e.index(0), e.index(heads), [&](Value number) {
-            Value column = e.add(e.mul(number, e.index(head)), e.index(offset));
-            column = e.add(column, e.mul(first, e.index(interleaved ? 2 : 1)));
-            Value a = e.add(source, column), b = e.add(a, e.index(interleaved ? 1 : pairs));
-            Value to = e.add(target, column), alsoTo = e.add(to, e.index(interleaved ? 1 : pairs));
-            Value offsets = interleaved ? e.mul(e.laneId(), e.i32(2)) : Value();
-            auto load = [&](Value base) {
-              return e.flush(interleaved ? e.gather(arguments[0], base, offsets, mask)
-                                         : e.loadLanes(arguments[0], base, mask));
-            };
-            auto store = [&](Value value, Value base) {
-              if (interleaved)
-                e.scatter(value, arguments[3], base, offsets, mask);
-              else
-                e.storeLanes(value, arguments[3], base, mask);
-            };
-            Value x0 = load(a), x1 = load(b);
-            store(e.sub(e.mul(x0, cosine), e.mul(x1, sine)), to);
-            store(e.add(e.mul(x1, cosine), e.mul(x0, sine)), alsoTo);
-          });
-        });
-      });
+  auto function =
+      context.kernel(Twine("rope_") + stringifyRopePairs(getPairs()) + "_" + Twine(2 * pairs) + "_at_" + Twine(offset) +
+                         "_of_" + Twine(heads) + "x" + Twine(head) + "_pitch_" + Twine(in.pitch) + "_from_" +
+                         Twine(in.offset) + "_factor_" + Twine::utohexstr(factorBits),
+                     {context.f32Buffer(), context.i32Buffer(), context.f32Buffer(), context.f32Buffer()}, 0,
+                     [&](Emit &e, ValueRange arguments) {
+                       Value token = e.programId(kernel::Dimension::x);
+                       Value source = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset));
+                       Value target = e.mul(token, e.index(out.pitch));
+                       if (2 * pairs != head)
+                         e.loop(e.index(0), e.index(blocksOf(in.width)), [&](Value group) {
+                           Value column = e.mul(group, e.index(32));
+                           e.storeLanes(e.loadLanes(arguments[0], e.add(source, column), e.mask(group, in.width)),
+                                        arguments[3], e.add(target, column), e.mask(group, out.pitch));
+                         });
+                       Value position = e.toF32(e.load(arguments[1], token));
+                       e.loop(e.index(0), e.index(blocksOf(pairs)), [&](Value group) {
+                         Value first = e.mul(group, e.index(32)), mask = e.mask(group, pairs);
+                         auto [sine, cosine] = e.sineCosine(e.mul(position, e.loadLanes(arguments[2], first, mask)));
+                         if (factorBits != 0x3F800000) {
+                           cosine = e.mul(cosine, e.f32Bits(factorBits));
+                           sine = e.mul(sine, e.f32Bits(factorBits));
+                         }
+                         e.loop(e.index(0), e.index(heads), [&](Value number) {
+                           Value column = e.add(e.mul(number, e.index(head)), e.index(offset));
+                           column = e.add(column, e.mul(first, e.index(interleaved ? 2 : 1)));
+                           Value a = e.add(source, column), b = e.add(a, e.index(interleaved ? 1 : pairs));
+                           Value to = e.add(target, column), alsoTo = e.add(to, e.index(interleaved ? 1 : pairs));
+                           Value offsets = interleaved ? e.mul(e.laneId(), e.i32(2)) : Value();
+                           auto load = [&](Value base) {
+                             return e.flush(interleaved ? e.gather(arguments[0], base, offsets, mask)
+                                                        : e.loadLanes(arguments[0], base, mask));
+                           };
+                           auto store = [&](Value value, Value base) {
+                             if (interleaved)
+                               e.scatter(value, arguments[3], base, offsets, mask);
+                             else
+                               e.storeLanes(value, arguments[3], base, mask);
+                           };
+                           Value x0 = load(a), x1 = load(b);
+                           store(e.sub(e.mul(x0, cosine), e.mul(x1, sine)), to);
+                           store(e.add(e.mul(x1, cosine), e.mul(x0, sine)), alsoTo);
+                         });
+                       });
+                     });
   context.dispatch(function, {in.rows},
                    {in.buffer, context.input("positions"), context.weights(getFrequenciesAttr()), out.buffer}, {},
                    Twine("rope ") + Twine(heads) + "x" + Twine(head));
@@ -109,7 +110,8 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
       },
       [&]() -> SmallVector<Value> {
         Value maximum = e.max(state.maximum, part.maximum);
-        Value alpha = e.flush(e.exp(e.sub(state.maximum, maximum))), beta = e.flush(e.exp(e.sub(part.maximum, maximum)));
+        Value alpha = e.flush(e.exp(e.sub(state.maximum, maximum))),
+              beta = e.flush(e.exp(e.sub(part.maximum, maximum)));
         for (int64_t block = 0; block < blocks; ++block) {
           Value old = e.mul(e.flush(e.loadLanes(total, at(block))), alpha);
           e.storeLanes(e.add(old, e.mul(e.flush(partValues(block)), beta)), total, at(block));
@@ -121,13 +123,13 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
 
 /// How one attention reads its state.
 struct PageReader {
-  int64_t blocks;                                             ///< of 32 elements in a value
-  function_ref<Value(Value page)> scores;                     ///< of the page's 32 keys, unscaled
+  int64_t blocks;                                                  ///< of 32 elements in a value
+  function_ref<Value(Value page)> scores;                          ///< of the page's 32 keys, unscaled
   function_ref<Value(Value page, Value key, int64_t block)> value; ///< 32 elements of a key's value
 };
 
-/// Attention of one query at `position` over the pages up to its own; returns the row's sum and leaves the weighted sums in
-/// the returned local memory.
+/// Attention of one query at `position` over the pages up to its own; returns the row's sum and leaves the weighted
+/// sums in the returned local memory.
 static std::pair<Softmax, Value> attend(Emit &e, Value position, float scale, const PageReader &reader) {
   Value total = e.local(32 * reader.blocks), span = e.local(32 * reader.blocks);
   Value zero = e.index(0), spanPages = e.index(32);
@@ -220,12 +222,14 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
 
   auto append = context.kernel(
       "attention_append_" + shape + place(key) + place(value),
-      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), stateType},
+      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
+       stateType},
       1, [&](Emit &e, ValueRange arguments) {
         Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
         Value position = e.toIndex(e.load(arguments[2], token));
         Value page = e.div(position, e.index(32)), slot = e.sub(position, e.mul(page, e.index(32)));
-        Value base = e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
+        Value base =
+            e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
         base = e.add(base, e.mul(number, e.index(headElements)));
         Value column = e.mul(number, e.index(head));
         auto load = [&](Value buffer, const View &view, Value group) {
@@ -235,7 +239,8 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
         };
         e.loop(e.index(0), e.index(blocks), [&](Value group) {
           Value keys = e.add(e.add(base, slot), e.mul(group, e.index(32 * 32)));
-          e.scatter(load(arguments[0], key, group), arguments[5], keys, e.mul(e.laneId(), e.i32(32)), e.mask(group, head));
+          e.scatter(load(arguments[0], key, group), arguments[5], keys, e.mul(e.laneId(), e.i32(32)),
+                    e.mask(group, head));
           Value values = e.add(e.add(base, e.index(32 * head)), e.mul(slot, e.index(32 * blocks)));
           e.storeLanes(load(arguments[1], value, group), arguments[5], e.add(values, e.mul(group, e.index(32))));
         });
@@ -248,12 +253,14 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
   float scale = getScale().convertToFloat();
   auto function = context.kernel(
       "attention_" + shape + place(query) + "_scale_" + Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
-      {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), context.f32Buffer()},
+      {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
+       context.f32Buffer()},
       1, [&](Emit &e, ValueRange arguments) {
         Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
         Value local = e.local(32 * blocks);
         Value position = e.toIndex(e.load(arguments[2], token));
-        Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset)), e.mul(number, e.index(head)));
+        Value row =
+            e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset)), e.mul(number, e.index(head)));
         copyFlushed(e, arguments[0], row, head, local, 0);
         Value keyHead = e.mul(e.div(number, e.index(heads / keyHeads)), e.index(headElements));
         auto base = [&](Value page) {
@@ -295,8 +302,8 @@ LogicalResult LatentAttentionOp::verify() {
     return emitOpError("expects the names of graph.parameters for its key and value weights");
   int64_t nope = heads > 0 ? width(getQuery()) / heads - rope : 0;
   if (heads < 1 || width(getQuery()) % heads || nope < 1) // latent_attention_c1
-    return emitOpError("expects a query of ") << heads << " heads of more than " << rope << " elements, got width "
-                                              << width(getQuery());
+    return emitOpError("expects a query of ")
+           << heads << " heads of more than " << rope << " elements, got width " << width(getQuery());
   auto isFloat = [](ParameterOp parameter) { return parameter.getFormat() != "q4" && parameter.getFormat() != "q8"; };
   if (key.getShape() != ArrayRef<int64_t>{heads, latent, nope} || !isFloat(key)) // latent_attention_c2
     return emitOpError("expects a float key weight of shape ")
@@ -340,11 +347,13 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
 
   auto append = context.kernel(
       "latent_append_" + shape + place(latent) + place(ropeKey),
-      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(), stateType},
+      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
+       stateType},
       1, [&](Emit &e, ValueRange arguments) {
         Value token = e.programId(kernel::Dimension::x), position = e.toIndex(e.load(arguments[2], token));
         Value page = e.div(position, e.index(32)), slot = e.sub(position, e.mul(page, e.index(32)));
-        Value base = e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
+        Value base =
+            e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
         base = e.add(base, e.mul(slot, e.index(pitch)));
         auto copy = [&](Value buffer, const View &view, int64_t at) {
           e.loop(e.index(0), e.index(blocksOf(view.width)), [&](Value group) {
@@ -366,8 +375,8 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
   auto function = context.kernel(
       "latent_attention_" + shape + place(query) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
-      {context.f32Buffer(), context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
-       outType},
+      {context.f32Buffer(), context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(),
+       context.i32Buffer(), outType},
       1, [&](Emit &e, ValueRange arguments) {
         Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
         Value local = e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)), staged = e.local(32 * columns);

@@ -1,5 +1,6 @@
-// Mixture of experts: route chooses experts a token, experts runs them. Work goes from routing to the grouped kernels through
-// a tile table (expert, first, count) that the device writes itself; the host knows only the bound on its length.
+// Mixture of experts: route chooses experts a token, experts runs them. Work goes from routing to the grouped kernels
+// through a tile table (expert, first, count) that the device writes itself; the host knows only the bound on its
+// length.
 #include "dialects/graph/Lowering.h"
 
 using namespace mlir;
@@ -26,8 +27,8 @@ LogicalResult RouteOp::verify() {
   return success();
 }
 
-/// The greatest of elements `first .. first + count - 1` of a local buffer, its index from `first` on; `skip` (an index, or
-/// none) is left out.
+/// The greatest of elements `first .. first + count - 1` of a local buffer, its index from `first` on; `skip` (an
+/// index, or none) is left out.
 static std::pair<Value, Value> argmaxOf(Emit &e, Value buffer, Value first, int64_t count, Value skip = {}) {
   Value negative = e.lanes(e.f32Bits(kMinusInfinity));
   auto best = e.loop(e.index(0), e.index((count + 31) / 32), {negative, e.lanes(e.i32(0x7FFFFFFF))},
@@ -43,8 +44,8 @@ static std::pair<Value, Value> argmaxOf(Emit &e, Value buffer, Value first, int6
                        Value wins = e.either(e.less(state[0], lanes), fresh);
                        return {e.select(wins, lanes, state[0]), e.select(wins, element, state[1])};
                      });
-  auto argmax = e.builder.create<kernel::ArgmaxOp>(e.location, e.builder.getF32Type(), e.builder.getI32Type(), best[0],
-                                                   best[1]);
+  auto argmax =
+      e.builder.create<kernel::ArgmaxOp>(e.location, e.builder.getF32Type(), e.builder.getI32Type(), best[0], best[1]);
   return {argmax.getMaximum(), argmax.getIndex()};
 }
 
@@ -66,8 +67,8 @@ LogicalResult RouteOp::lower(LoweringContext &context) {
   auto function = context.kernel(
       Twine("route_") + stringifyRouteScore(getScore()) + "_" + Twine(top) + "_of_" + Twine(experts) + "_pitch_" +
           Twine(in.pitch) + "_from_" + Twine(in.offset) + "_groups_" + Twine(getGroupsKept()) + "_of_" + Twine(groups) +
-          "_" + stringifyGroupScore(getGroupScore()) + (getNormalize() ? "_normalized" : "") + (getBias() ? "_bias" : "") +
-          "_scale_" + Twine::utohexstr(scaleBits),
+          "_" + stringifyGroupScore(getGroupScore()) + (getNormalize() ? "_normalized" : "") +
+          (getBias() ? "_bias" : "") + "_scale_" + Twine::utohexstr(scaleBits),
       types, 0, [&](Emit &e, ValueRange arguments) {
         Value scores = e.local(chunks * 32), choice = e.local(chunks * 32), chosen = e.local((top + 31) / 32 * 32);
         Value groupScores = groups > 1 ? e.local((groups + 31) / 32 * 32) : Value();
@@ -80,13 +81,14 @@ LogicalResult RouteOp::lower(LoweringContext &context) {
         };
         Value maximum, sum;
         if (!sigmoid) {
-          Value lanes = e.loop(zero, e.index(chunks), {e.lanes(e.f32Bits(kMinusInfinity))}, [&](Value chunk, ValueRange state) {
-            Value element = e.mul(chunk, e.index(32)), mask = e.mask(chunk, experts);
-            Value x = e.loadLanes(arguments[0], e.add(row, element), mask);
-            if (mask)
-              x = e.select(mask, x, e.f32Bits(kMinusInfinity));
-            return SmallVector<Value>{e.max(state[0], x)};
-          })[0];
+          Value lanes =
+              e.loop(zero, e.index(chunks), {e.lanes(e.f32Bits(kMinusInfinity))}, [&](Value chunk, ValueRange state) {
+                Value element = e.mul(chunk, e.index(32)), mask = e.mask(chunk, experts);
+                Value x = e.loadLanes(arguments[0], e.add(row, element), mask);
+                if (mask)
+                  x = e.select(mask, x, e.f32Bits(kMinusInfinity));
+                return SmallVector<Value>{e.max(state[0], x)};
+              })[0];
           maximum = e.reduce(kernel::ReduceKind::max, lanes);
         }
         forChunks([&](Value chunk, Value element) {
@@ -164,8 +166,8 @@ LogicalResult ExpertsOp::verify() {
       down.getShape() != ArrayRef<int64_t>{shape[0], shape[2], shape[1]} || up.getFormat() != gate.getFormat() ||
       down.getFormat() != gate.getFormat()) // experts_c1
     return emitOpError("expects banks of experts x inner x ")
-           << width(getInput()) << ", the same, and its transpose, of one format; got " << shape << ", " << up.getShape()
-           << " and " << down.getShape();
+           << width(getInput()) << ", the same, and its transpose, of one format; got " << shape << ", "
+           << up.getShape() << " and " << down.getShape();
   for (Value other : {getShared(), getResidual()})
     if (other && width(other) != width(getResult())) // experts_c2
       return emitOpError("expects shared and residual of width ") << width(getResult()) << ", got " << width(other);
@@ -190,13 +192,14 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   auto count = context.kernel(
       "expert_counts_" + suffix, {context.i32Buffer(), context.i32Buffer()}, 1, [&](Emit &e, ValueRange arguments) {
         Value expert = e.programId(kernel::Dimension::x), total = arguments[2];
-        Value sum = e.loop(e.index(0), e.ceilDiv(total, e.index(32)), {e.lanes(e.i32(0))}, [&](Value chunk, ValueRange state) {
-          Value first = e.mul(chunk, e.index(32));
-          Value valid = e.less(e.add(e.laneId(), e.toI32(first)), e.toI32(total));
-          Value id = e.loadLanes(arguments[0], first, valid);
-          Value match = e.both(valid, e.equal(id, e.toI32(expert)));
-          return SmallVector<Value>{e.add(state[0], e.select(match, e.lanes(e.i32(1)), e.lanes(e.i32(0))))};
-        })[0];
+        Value sum =
+            e.loop(e.index(0), e.ceilDiv(total, e.index(32)), {e.lanes(e.i32(0))}, [&](Value chunk, ValueRange state) {
+              Value first = e.mul(chunk, e.index(32));
+              Value valid = e.less(e.add(e.laneId(), e.toI32(first)), e.toI32(total));
+              Value id = e.loadLanes(arguments[0], first, valid);
+              Value match = e.both(valid, e.equal(id, e.toI32(expert)));
+              return SmallVector<Value>{e.add(state[0], e.select(match, e.lanes(e.i32(1)), e.lanes(e.i32(0))))};
+            })[0];
         e.store(e.reduce(kernel::ReduceKind::add, sum), arguments[1], expert);
       });
   context.dispatch(count, {context.constant(experts)}, {ids.buffer, counts}, {assignments}, "experts count");
@@ -209,13 +212,14 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
       [&](Emit &e, ValueRange arguments) {
         Value expert = e.programId(kernel::Dimension::x), total = arguments[4], tileBound = arguments[5];
         Value zeros = e.lanes(e.i32(0));
-        auto before = e.loop(e.index(0), e.index((experts + 31) / 32), {zeros, zeros}, [&](Value chunk, ValueRange state) {
-          Value first = e.mul(chunk, e.index(32)), lane = e.add(e.laneId(), e.toI32(first));
-          Value valid = e.both(e.less(lane, e.toI32(expert)), e.less(lane, e.i32(experts)));
-          Value tokensOf = e.loadLanes(arguments[1], first, valid);
-          Value tilesOf = e.div(e.add(tokensOf, e.i32(tile - 1)), e.i32(tile));
-          return SmallVector<Value>{e.add(state[0], tokensOf), e.add(state[1], tilesOf)};
-        });
+        auto before =
+            e.loop(e.index(0), e.index((experts + 31) / 32), {zeros, zeros}, [&](Value chunk, ValueRange state) {
+              Value first = e.mul(chunk, e.index(32)), lane = e.add(e.laneId(), e.toI32(first));
+              Value valid = e.both(e.less(lane, e.toI32(expert)), e.less(lane, e.i32(experts)));
+              Value tokensOf = e.loadLanes(arguments[1], first, valid);
+              Value tilesOf = e.div(e.add(tokensOf, e.i32(tile - 1)), e.i32(tile));
+              return SmallVector<Value>{e.add(state[0], tokensOf), e.add(state[1], tilesOf)};
+            });
         Value firstToken = e.reduce(kernel::ReduceKind::add, before[0]);
         Value firstTile = e.toIndex(e.reduce(kernel::ReduceKind::add, before[1]));
         auto writeTile = [&](Value at, Value id, Value first, Value size) {
@@ -224,29 +228,32 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
           e.store(first, arguments[3], e.add(base, e.index(1)));
           e.store(size, arguments[3], e.add(base, e.index(2)));
         };
-        e.branch(e.less(expert, e.index(experts)), {}, [&]() -> SmallVector<Value> {
-          e.loop(e.index(0), e.ceilDiv(total, e.index(32)), {firstToken}, [&](Value chunk, ValueRange state) {
-            Value first = e.mul(chunk, e.index(32)), lane = e.add(e.laneId(), e.toI32(first));
-            Value valid = e.less(lane, e.toI32(total));
-            Value match = e.both(valid, e.equal(e.loadLanes(arguments[0], first, valid), e.toI32(expert)));
-            Value ones = e.select(match, e.lanes(e.i32(1)), zeros);
-            Value scan = e.builder.create<kernel::ScanOp>(e.location, ones.getType(), ones);
-            Value place = e.sub(e.add(scan, state[0]), e.i32(1));
-            e.scatter(lane, arguments[2], e.index(0), place, match);
-            return SmallVector<Value>{e.add(state[0], e.reduce(kernel::ReduceKind::add, ones))};
-          });
-          Value mine = e.load(arguments[1], expert);
-          Value tileCount = e.ceilDiv(e.toIndex(mine), e.index(tile));
-          e.loop(e.index(0), tileCount, [&](Value number) {
-            Value done = e.toI32(e.mul(number, e.index(tile)));
-            writeTile(e.add(firstTile, number), e.toI32(expert), e.add(firstToken, done),
-                      e.min(e.sub(mine, done), e.i32(tile)));
-          });
-          return {};
-        }, [&]() -> SmallVector<Value> {
-          e.loop(firstTile, tileBound, [&](Value number) { writeTile(number, e.i32(0), e.i32(0), e.i32(0)); });
-          return {};
-        });
+        e.branch(
+            e.less(expert, e.index(experts)), {},
+            [&]() -> SmallVector<Value> {
+              e.loop(e.index(0), e.ceilDiv(total, e.index(32)), {firstToken}, [&](Value chunk, ValueRange state) {
+                Value first = e.mul(chunk, e.index(32)), lane = e.add(e.laneId(), e.toI32(first));
+                Value valid = e.less(lane, e.toI32(total));
+                Value match = e.both(valid, e.equal(e.loadLanes(arguments[0], first, valid), e.toI32(expert)));
+                Value ones = e.select(match, e.lanes(e.i32(1)), zeros);
+                Value scan = e.builder.create<kernel::ScanOp>(e.location, ones.getType(), ones);
+                Value place = e.sub(e.add(scan, state[0]), e.i32(1));
+                e.scatter(lane, arguments[2], e.index(0), place, match);
+                return SmallVector<Value>{e.add(state[0], e.reduce(kernel::ReduceKind::add, ones))};
+              });
+              Value mine = e.load(arguments[1], expert);
+              Value tileCount = e.ceilDiv(e.toIndex(mine), e.index(tile));
+              e.loop(e.index(0), tileCount, [&](Value number) {
+                Value done = e.toI32(e.mul(number, e.index(tile)));
+                writeTile(e.add(firstTile, number), e.toI32(expert), e.add(firstToken, done),
+                          e.min(e.sub(mine, done), e.i32(tile)));
+              });
+              return {};
+            },
+            [&]() -> SmallVector<Value> {
+              e.loop(firstTile, tileBound, [&](Value number) { writeTile(number, e.i32(0), e.i32(0), e.i32(0)); });
+              return {};
+            });
       });
   context.dispatch(fill, {context.constant(experts + 1)}, {ids.buffer, counts, list, tiles}, {assignments, bound},
                    "experts tiles");
@@ -288,23 +295,23 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   kernel::ActivationsType inputType = context.activationsType(width(getInput()), quantized);
   kernel::ActivationsType innerType = context.activationsType(inner, quantized);
   Value innerRows = context.allocate(assignments * innerType.getTokenBytes());
-  auto gateUp = context.kernel(
-      "experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile),
-      {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
-      [&](Emit &e, ValueRange arguments) {
-        Value block = e.programId(kernel::Dimension::x);
-        withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
-          SmallVector<Value> records;
-          for (Value number : assignment)
-            records.push_back(e.div(number, e.index(top)));
-          Value gates = emitDot(e, arguments[0], expert, block, arguments[2], records);
-          Value ups = emitDot(e, arguments[1], expert, block, arguments[2], records);
-          for (auto [number, record] : llvm::enumerate(assignment)) {
-            Value lanes = e.mul(e.flush(e.silu(lanesOf(e, gates, 0, number))), e.flush(lanesOf(e, ups, 0, number)));
-            e.storeGroup(lanes, arguments[5], record, block);
-          }
-        });
-      });
+  auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile),
+                               {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
+                               [&](Emit &e, ValueRange arguments) {
+                                 Value block = e.programId(kernel::Dimension::x);
+                                 withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
+                                   SmallVector<Value> records;
+                                   for (Value number : assignment)
+                                     records.push_back(e.div(number, e.index(top)));
+                                   Value gates = emitDot(e, arguments[0], expert, block, arguments[2], records);
+                                   Value ups = emitDot(e, arguments[1], expert, block, arguments[2], records);
+                                   for (auto [number, record] : llvm::enumerate(assignment)) {
+                                     Value lanes = e.mul(e.flush(e.silu(lanesOf(e, gates, 0, number))),
+                                                         e.flush(lanesOf(e, ups, 0, number)));
+                                     e.storeGroup(lanes, arguments[5], record, block);
+                                   }
+                                 });
+                               });
   context.dispatch(gateUp, {context.constant(gateType.getRowBlocks()), bound},
                    {context.weights(getGateAttr()), context.weights(getUpAttr()), input, tiles, list, innerRows}, {},
                    Twine("experts gate_up ") + shape);
@@ -312,25 +319,26 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   int64_t pitch = (hidden + 31) / 32 * 32;
   int64_t streams = std::min(tile == 1 ? context.schedule.weightStreams : 1, downType.getRowBlocks());
   Value outputs = context.allocate(assignments * (4 * pitch));
-  auto downKernel = context.kernel(
-      "experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile),
-      {downType, innerType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 0,
-      [&](Emit &e, ValueRange arguments) {
-        Value rowTile = e.programId(kernel::Dimension::x);
-        SmallVector<Value> blocks;
-        for (int64_t r = 0; r < streams; ++r)
-          blocks.push_back(
-              e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)), e.index(downType.getRowBlocks() - 1)));
-        withTile(e, arguments[2], arguments[3], [&](Value expert, ArrayRef<Value> assignment) {
-          Value sums = emitDot(e, arguments[0], expert, blocks, arguments[1], assignment);
-          for (int64_t r = 0; r < streams; ++r)
-            for (auto [number, record] : llvm::enumerate(assignment))
-              e.storeLanes(lanesOf(e, sums, r, number), arguments[4],
-                           e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
-        });
-      });
+  auto downKernel =
+      context.kernel("experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile),
+                     {downType, innerType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 0,
+                     [&](Emit &e, ValueRange arguments) {
+                       Value rowTile = e.programId(kernel::Dimension::x);
+                       SmallVector<Value> blocks;
+                       for (int64_t r = 0; r < streams; ++r)
+                         blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)),
+                                                e.index(downType.getRowBlocks() - 1)));
+                       withTile(e, arguments[2], arguments[3], [&](Value expert, ArrayRef<Value> assignment) {
+                         Value sums = emitDot(e, arguments[0], expert, blocks, arguments[1], assignment);
+                         for (int64_t r = 0; r < streams; ++r)
+                           for (auto [number, record] : llvm::enumerate(assignment))
+                             e.storeLanes(lanesOf(e, sums, r, number), arguments[4],
+                                          e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
+                       });
+                     });
   context.dispatch(downKernel, {context.constant((downType.getRowBlocks() + streams - 1) / streams), bound},
-                   {context.weights(getDownAttr()), innerRows, tiles, list, outputs}, {}, Twine("experts down ") + shape);
+                   {context.weights(getDownAttr()), innerRows, tiles, list, outputs}, {},
+                   Twine("experts down ") + shape);
 
   View out = context.allocateRows(getResult(), tokens);
   SmallVector<Type> types = {context.f32Buffer(), context.f32Buffer(), context.f32Buffer()};

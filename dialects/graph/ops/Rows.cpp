@@ -87,7 +87,8 @@ LogicalResult SelectRowsOp::lower(LoweringContext &context) {
 LogicalResult ColumnsOp::verify() {
   int64_t last = int64_t(getOffset()) + width(getResult());
   if (int64_t(getOffset()) < 0 || last > width(getInput())) // columns_c1
-    return emitOpError("expects columns inside 0 to ") << width(getInput()) << ", got " << getOffset() << " to " << last;
+    return emitOpError("expects columns inside 0 to ")
+           << width(getInput()) << ", got " << getOffset() << " to " << last;
   return success();
 }
 
@@ -166,8 +167,7 @@ LogicalResult RmsNormOp::lower(LoweringContext &context) {
         Value row = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset));
         Value groups = e.index((in.width + 31) / 32);
         auto element = [&](Value group) {
-          return e.flush(
-              e.loadLanes(arguments[0], e.add(row, e.mul(group, e.index(32))), e.mask(group, in.width)));
+          return e.flush(e.loadLanes(arguments[0], e.add(row, e.mul(group, e.index(32))), e.mask(group, in.width)));
         };
         Value squares = e.loop(e.index(0), groups, {e.zeroLanes()}, [&](Value group, ValueRange sums) {
           Value x = element(group);
@@ -205,7 +205,8 @@ LogicalResult GluOp::lower(LoweringContext &context) {
         Value group = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
         Value column = e.mul(group, e.index(32)), mask = e.mask(group, gate.width);
         auto load = [&](Value buffer, const View &view) {
-          return e.loadLanes(buffer, e.add(e.add(e.mul(token, e.index(view.pitch)), column), e.index(view.offset)), mask);
+          return e.loadLanes(buffer, e.add(e.add(e.mul(token, e.index(view.pitch)), column), e.index(view.offset)),
+                             mask);
         };
         Value lanes = e.mul(e.flush(e.silu(load(arguments[0], gate))), e.flush(load(arguments[1], up)));
         storeOutputs(e, outputs, arguments.drop_front(2), lanes, token, group);

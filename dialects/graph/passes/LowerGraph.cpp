@@ -1,5 +1,5 @@
-// The one pass that lowers every graph op, through the Lowerable interface: @step becomes a launch.program with a variant
-// for one token and one for many, and kernels shared by both layers and variants.
+// The one pass that lowers every graph op, through the Lowerable interface: @step becomes a launch.program with a
+// variant for one token and one for many, and kernels shared by both layers and variants.
 #include "dialects/graph/Lowering.h"
 
 using namespace mlir;

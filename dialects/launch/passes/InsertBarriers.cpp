@@ -1,5 +1,5 @@
-// Puts a launch.barrier before every dispatch that touches memory which a dispatch since the last barrier writes, or that
-// writes memory which one of them reads. Arena memory is compared by offset, everything else by name.
+// Puts a launch.barrier before every dispatch that touches memory which a dispatch since the last barrier writes, or
+// that writes memory which one of them reads. Arena memory is compared by offset, everything else by name.
 #include "dialects/launch/Launch.h"
 
 #include "llvm/ADT/DenseSet.h"
@@ -51,9 +51,8 @@ struct InsertBarriers : PassWrapper<InsertBarriers, OperationPass<ModuleOp>> {
   }
 
   void runOnOperation() override {
-    WalkResult walk = getOperation().walk([&](VariantOp variant) {
-      return failed(order(variant)) ? WalkResult::interrupt() : WalkResult::advance();
-    });
+    WalkResult walk = getOperation().walk(
+        [&](VariantOp variant) { return failed(order(variant)) ? WalkResult::interrupt() : WalkResult::advance(); });
     if (walk.wasInterrupted())
       signalPassFailure();
   }

@@ -1,6 +1,6 @@
-// Gives every launch.allocate a place in one arena. A place is a slot whose size is a polynomial c0 + c1 * tokens + …; a
-// buffer may use a slot that is free over its lifetime, and the slot grows coefficient by coefficient to hold it. Offsets
-// are sums of slot sizes, so that one plan is right for every number of tokens.
+// Gives every launch.allocate a place in one arena. A place is a slot whose size is a polynomial c0 + c1 * tokens + …;
+// a buffer may use a slot that is free over its lifetime, and the slot grows coefficient by coefficient to hold it.
+// Offsets are sums of slot sizes, so that one plan is right for every number of tokens.
 #include "dialects/launch/Launch.h"
 
 #include "llvm/ADT/DenseMap.h"
