@@ -1,0 +1,310 @@
+// A recording keeps every dispatch with room for its resolved operands, so that a replay evaluates expressions into that room
+// and hands chunks of programs to the team, one run of dispatches between barriers at a time.
+#include "runtime/host_device.h"
+
+#include "runtime/size.h"
+#include "runtime/team.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+struct fp_memory {
+  char *data;
+  uint64_t bytes;
+  bool owned;
+};
+
+struct fp_executable {
+  std::unique_ptr<freeport::HostExecutable> kernels;
+  size_t kernel_count;
+};
+
+struct fp_device {
+  fp_device(const char *name, freeport::HostLoad load, int threads) : name(name), load(load), team(threads) {}
+  const char *name;
+  freeport::HostLoad load;
+  freeport::Team team;
+};
+
+namespace {
+
+struct Dispatch {
+  uint32_t kernel;
+  fp_size grid[3];
+  std::vector<fp_binding> bindings;
+  std::vector<fp_size> scalars;
+  // Filled by each replay.
+  std::vector<void *> addresses;
+  std::vector<int64_t> values;
+  freeport::HostDispatch resolved;
+  int64_t programs;
+  uint32_t chunks;
+};
+
+/// The dispatches first .. last-1, which may overlap.
+struct Phase {
+  size_t first, last;
+};
+
+} // namespace
+
+struct fp_recording {
+  const fp_executable *executable;
+  std::vector<Dispatch> dispatches;
+  std::vector<Phase> phases;
+};
+
+namespace freeport {
+
+int32_t fill_error(const Status &status, fp_error *error) {
+  if (error) {
+    error->code = int32_t(status.code());
+    const size_t length = std::min(status.message().size(), sizeof error->message - 1);
+    std::memcpy(error->message, status.message().data(), length);
+    error->message[length] = 0;
+  }
+  return int32_t(status.code());
+}
+
+namespace {
+
+/// A grid larger than this is a mistake, and keeps chunk arithmetic within 64 bits.
+constexpr int64_t kMaximumPrograms = int64_t(1) << 40;
+/// Chunks per thread: enough to even out unequal programs, few enough that claiming costs nothing.
+constexpr int64_t kChunksPerThread = 8;
+
+bool inside(const fp_memory &memory, uint64_t offset, uint64_t bytes) {
+  return offset <= memory.bytes && bytes <= memory.bytes - offset;
+}
+
+Status outside(const char *what, const fp_memory &memory, uint64_t offset, uint64_t bytes) {
+  return Status(Code::kOutOfRange, std::string(what) + ": expects a range inside " + std::to_string(memory.bytes) +
+                                       " bytes of memory, got " + std::to_string(bytes) + " bytes at " +
+                                       std::to_string(offset));
+}
+
+int32_t allocate(fp_device *, uint64_t bytes, fp_memory **memory, fp_error *error) {
+  void *data = bytes > UINT64_MAX / 2 ? MAP_FAILED
+                                      : ::mmap(nullptr, std::max<uint64_t>(bytes, 1), PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED)
+    return fill_error(Status(Code::kOutOfMemory, "allocate: " + std::to_string(bytes) +
+                                                     " bytes are more than this machine has; use a shorter context"),
+                      error);
+  *memory = new fp_memory{static_cast<char *>(data), bytes, true};
+  return 0;
+}
+
+int32_t import_host(fp_device *, const void *data, uint64_t bytes, fp_memory **memory, fp_error *) {
+  // Kernels take untyped addresses; that they only read imported memory is the package's promise.
+  *memory = new fp_memory{static_cast<char *>(const_cast<void *>(data)), bytes, false};
+  return 0;
+}
+
+void release(fp_device *, fp_memory *memory) {
+  if (memory && memory->owned)
+    ::munmap(memory->data, std::max<uint64_t>(memory->bytes, 1));
+  delete memory;
+}
+
+void *map(fp_device *, fp_memory *memory) { return memory->data; }
+
+int32_t write(fp_device *, fp_memory *to, uint64_t offset, const void *from, uint64_t bytes, fp_error *error) {
+  if (!inside(*to, offset, bytes))
+    return fill_error(outside("write", *to, offset, bytes), error);
+  if (bytes)
+    std::memcpy(to->data + offset, from, bytes);
+  return 0;
+}
+
+int32_t read(fp_device *, void *to, fp_memory *from, uint64_t offset, uint64_t bytes, fp_error *error) {
+  if (!inside(*from, offset, bytes))
+    return fill_error(outside("read", *from, offset, bytes), error);
+  if (bytes)
+    std::memcpy(to, from->data + offset, bytes);
+  return 0;
+}
+
+int32_t copy(fp_device *, fp_memory *to, uint64_t to_offset, fp_memory *from, uint64_t from_offset, uint64_t bytes,
+             fp_error *error) {
+  if (!inside(*from, from_offset, bytes))
+    return fill_error(outside("copy", *from, from_offset, bytes), error);
+  if (!inside(*to, to_offset, bytes))
+    return fill_error(outside("copy", *to, to_offset, bytes), error);
+  std::memmove(to->data + to_offset, from->data + from_offset, bytes);
+  return 0;
+}
+
+void close(fp_device *device) { delete device; }
+
+void describe(fp_device *device, fp_device_description *description) {
+  *description = fp_device_description{};
+  std::strncpy(description->name, device->name, sizeof description->name - 1);
+  description->host_memory = 1;
+  description->threads = device->team.threads();
+}
+
+int32_t load(fp_device *device, const void *content, uint64_t bytes, uint32_t version, const char *const *names,
+             size_t count, fp_executable **executable, fp_error *error) {
+  auto loaded = device->load({static_cast<const std::byte *>(content), size_t(bytes)}, version, {names, count});
+  if (!loaded.ok())
+    return fill_error(loaded.status(), error);
+  *executable = new fp_executable{std::move(loaded).value(), count};
+  return 0;
+}
+
+void unload(fp_device *, fp_executable *executable) { delete executable; }
+
+int32_t record(fp_device *, fp_executable *executable, const fp_command *commands, size_t count,
+               fp_recording **recording, fp_error *error) {
+  auto made = std::make_unique<fp_recording>();
+  made->executable = executable;
+  size_t first = 0;
+  auto end_phase = [&] {
+    if (first < made->dispatches.size())
+      made->phases.push_back({first, made->dispatches.size()});
+    first = made->dispatches.size();
+  };
+  for (size_t i = 0; i < count; ++i) {
+    const fp_command &command = commands[i];
+    if (command.kind == FP_COMMAND_BARRIER) {
+      end_phase();
+      continue;
+    }
+    if (command.kind != FP_COMMAND_DISPATCH || command.kernel >= executable->kernel_count)
+      return fill_error(Status(Code::kInvalidArgument, "record: expects a barrier or a dispatch of a kernel below " +
+                                                           std::to_string(executable->kernel_count) + ", got kernel " +
+                                                           std::to_string(command.kernel)),
+                        error);
+    Dispatch dispatch{};
+    dispatch.kernel = command.kernel;
+    std::copy_n(command.grid, 3, dispatch.grid);
+    dispatch.bindings.assign(command.bindings, command.bindings + command.binding_count);
+    dispatch.scalars.assign(command.scalars, command.scalars + command.scalar_count);
+    dispatch.addresses.resize(command.binding_count);
+    dispatch.values.resize(command.scalar_count);
+    made->dispatches.push_back(std::move(dispatch));
+  }
+  end_phase();
+  *recording = made.release();
+  return 0;
+}
+
+Status resolve(Dispatch &dispatch, std::span<const int64_t> symbols, int threads) {
+  dispatch.programs = 1;
+  for (int i = 0; i < 3; ++i) {
+    FP_ASSIGN_OR_RETURN(dispatch.resolved.grid[i], evaluate_size(dispatch.grid[i], symbols));
+    if (dispatch.resolved.grid[i] < 0 ||
+        __builtin_mul_overflow(dispatch.programs, dispatch.resolved.grid[i], &dispatch.programs) ||
+        dispatch.programs > kMaximumPrograms)
+      return Status(Code::kOutOfRange, "replay: expects a grid of 0 to 2^40 programs, got " +
+                                           std::to_string(dispatch.resolved.grid[i]) + " in dimension " +
+                                           std::to_string(i));
+  }
+  for (size_t i = 0; i < dispatch.bindings.size(); ++i) {
+    const fp_binding &binding = dispatch.bindings[i];
+    FP_ASSIGN_OR_RETURN(const int64_t offset, evaluate_size(binding.offset, symbols));
+    uint64_t start;
+    if (offset < 0 || __builtin_add_overflow(binding.memory_offset, uint64_t(offset), &start) ||
+        start > binding.memory->bytes)
+      return outside("replay", *binding.memory, binding.memory_offset, uint64_t(offset));
+    dispatch.addresses[i] = binding.memory->data + start;
+  }
+  for (size_t i = 0; i < dispatch.scalars.size(); ++i) {
+    FP_ASSIGN_OR_RETURN(dispatch.values[i], evaluate_size(dispatch.scalars[i], symbols));
+  }
+  dispatch.resolved.bindings = dispatch.addresses.data();
+  dispatch.resolved.scalars = dispatch.values.data();
+  dispatch.chunks = uint32_t(std::min<int64_t>(dispatch.programs, threads == 1 ? 1 : threads * kChunksPerThread));
+  return Status();
+}
+
+struct PhaseRun {
+  const HostExecutable *kernels;
+  std::span<const Dispatch> dispatches;
+};
+
+void run_chunk(void *context, uint32_t chunk) {
+  const auto &run = *static_cast<const PhaseRun *>(context);
+  for (const Dispatch &dispatch : run.dispatches) {
+    if (chunk >= dispatch.chunks) {
+      chunk -= dispatch.chunks;
+      continue;
+    }
+    const int64_t first = dispatch.programs * chunk / dispatch.chunks;
+    const int64_t last = dispatch.programs * (chunk + 1) / dispatch.chunks;
+    run.kernels->run(dispatch.kernel, dispatch.resolved, first, last);
+    return;
+  }
+}
+
+int32_t replay(fp_device *device, fp_recording *recording, const int64_t *symbols, size_t symbol_count,
+               fp_error *error) {
+  // Every dispatch is resolved before the first one runs: a bad size leaves memory as it was.
+  for (Dispatch &dispatch : recording->dispatches)
+    if (Status status = resolve(dispatch, {symbols, symbol_count}, device->team.threads()); !status.ok())
+      return fill_error(status, error);
+  for (const Phase &phase : recording->phases) {
+    PhaseRun run{recording->executable->kernels.get(),
+                 std::span(recording->dispatches).subspan(phase.first, phase.last - phase.first)};
+    uint32_t chunks = 0;
+    for (const Dispatch &dispatch : run.dispatches)
+      chunks += dispatch.chunks;
+    device->team.run(chunks, run_chunk, &run);
+  }
+  return 0;
+}
+
+void erase(fp_device *, fp_recording *recording) { delete recording; }
+
+} // namespace
+
+int32_t open_host_device(const char *name, HostLoad load, const fp_device_options *options, fp_device **device,
+                         fp_error *error) {
+  constexpr int kMaximumThreads = 1024;
+  int threads = options ? options->threads : 0;
+  if (threads < 0 || threads > kMaximumThreads)
+    return fill_error(Status(Code::kInvalidArgument, std::string(name) + ": expects 1 to 1024 threads, got " +
+                                                         std::to_string(threads)),
+                      error);
+  if (options && options->selector && *options->selector)
+    return fill_error(Status(Code::kInvalidArgument, std::string(name) + ": expects no selector behind the name, got " +
+                                                         options->selector),
+                      error);
+  if (threads == 0)
+    threads = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);
+  *device = new fp_device(name, load, threads);
+  return 0;
+}
+
+fp_device_api make_host_device_api(const char *name, HostRejects rejects, HostOpen open) {
+  fp_device_api api{};
+  api.size = sizeof api;
+  api.abi_version = FP_DEVICE_ABI_VERSION;
+  api.name = name;
+  api.rejects = rejects;
+  api.open = open;
+  api.close = close;
+  api.describe = describe;
+  api.allocate = allocate;
+  api.import_host = import_host;
+  api.release = release;
+  api.map = map;
+  api.write = write;
+  api.read = read;
+  api.copy = copy;
+  api.load = load;
+  api.unload = unload;
+  api.record = record;
+  api.replay = replay;
+  api.erase = erase;
+  return api;
+}
+
+} // namespace freeport
