@@ -25,3 +25,9 @@ function(freeport_backend_sources name)
   target_sources(freeport_runtime PRIVATE ${runtime})
   set_property(GLOBAL APPEND PROPERTY FREEPORT_COMPILER_SOURCES ${compiler})
 endfunction()
+
+# freeport_backend_libraries(TARGET...): links libraries that both halves of a backend use, such as the headers of its format.
+function(freeport_backend_libraries)
+  target_link_libraries(freeport_runtime PRIVATE ${ARGN})
+  set_property(GLOBAL APPEND PROPERTY FREEPORT_COMPILER_LIBRARIES ${ARGN})
+endfunction()

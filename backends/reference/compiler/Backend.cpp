@@ -1,0 +1,40 @@
+// The compiler half of the reference backend. It transforms nothing: what the lowering made is what is interpreted, so that
+// no pass can hide a mistake from the oracle.
+#include "compiler/offload/Backend.h"
+
+#include "backends/reference/bytecode_generated.h"
+#include "backends/reference/compiler/Serialize.h"
+
+namespace freeport {
+namespace {
+
+class ReferenceBackend : public Backend {
+public:
+  llvm::StringRef name() const override { return "reference"; }
+
+  TargetDescription describe() const override { return {}; }
+
+  llvm::Error supports(mlir::Operation *operation) const override {
+    auto function = llvm::dyn_cast<kernel::FuncOp>(operation);
+    if (!function)
+      return llvm::createStringError("reference: expects a kernel.func, got " + operation->getName().getStringRef().str());
+    return reference::checkFunction(function);
+  }
+
+  void buildPipeline(mlir::OpPassManager &) const override {}
+
+  llvm::Expected<Executable> serialize(mlir::ModuleOp module) const override {
+    llvm::Expected<std::vector<char>> content = reference::serializeModule(module);
+    if (!content)
+      return content.takeError();
+    return Executable{"bytecode", {}, static_cast<uint32_t>(reference::bytecode::Version::current), std::move(*content)};
+  }
+};
+
+} // namespace
+
+std::unique_ptr<Backend> create_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+void register_reference_passes() {}
+
+} // namespace freeport

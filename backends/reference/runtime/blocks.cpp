@@ -1,0 +1,161 @@
+// Instructions on packed weights and activations: each decodes one record of 32 rows x 32 inputs, then computes in the order
+// of KernelOps.td. Rows, groups and entries outside the weights give zeros; no address is computed from a weight.
+#include "backends/reference/runtime/half.h"
+#include "backends/reference/runtime/program.h"
+
+#include <algorithm>
+
+namespace freeport::reference {
+namespace {
+
+using bytecode::BlockFormat;
+using bytecode::Opcode;
+
+constexpr int64_t kQuantum = 32;
+
+template <typename T> T read(const std::byte *from) {
+  T value;
+  memcpy(&value, from, sizeof(T));
+  return value;
+}
+
+/// The code of `row` and `input` of a record of q8 or q4.
+int32_t code_at(const std::byte *record, BlockFormat format, int64_t row, int64_t input) {
+  if (format == BlockFormat::q8)
+    return static_cast<int8_t>(record[4 * (kQuantum * (input / 4) + row) + input % 4]);
+  auto byte = static_cast<uint8_t>(record[4 * (kQuantum * (input / 8) + row) + input % 4]);
+  return (input % 8 < 4 ? byte & 15 : byte >> 4) - 8;
+}
+
+/// The weight of `row` and `input` of a record of f32, f16 or bf16.
+float weight_at(const std::byte *record, BlockFormat format, int64_t row, int64_t input) {
+  if (format == BlockFormat::f32)
+    return read<float>(record + 4 * (kQuantum * input + row));
+  auto bits = read<uint16_t>(record + 4 * (kQuantum * (input / 2) + row) + 2 * (input % 2));
+  return format == BlockFormat::f16 ? from_half(bits) : from_bfloat(bits);
+}
+
+bool is_quantized(BlockFormat format) { return format == BlockFormat::q8 || format == BlockFormat::q4; }
+
+/// The scale of `row` behind a record's codes.
+float scale_at(const std::byte *record, BlockFormat format, int64_t row) {
+  return from_half(read<uint16_t>(record + (format == BlockFormat::q8 ? 1024 : 512) + 2 * row));
+}
+
+/// Adds one group of 32 rows to the sums of each token: exact integer dots, scaled.
+void add_quantized(const Step &step, Frame &frame, const Memory &weights, const std::byte *record,
+                   const Memory &activations, int64_t group, float *sums) {
+  int32_t codes[kQuantum][kQuantum]; // [input][row]
+  float scales[kQuantum];
+  for (int64_t row = 0; row < kQuantum; ++row)
+    scales[row] = scale_at(record, weights.format, row);
+  for (int64_t input = 0; input < kQuantum; ++input)
+    for (int64_t row = 0; row < kQuantum; ++row)
+      codes[input][row] = code_at(record, weights.format, row, input);
+  for (uint32_t t = 0; t < step.other; ++t) {
+    int64_t token = *frame.at<int64_t>(frame.program->lists[step.list + step.count + t]);
+    const std::byte *values = advance(frame.memories[step.memory[1]], token, activations.token_bytes);
+    float token_scale = read<float>(values + kQuantum * activations.groups + 4 * group);
+    int32_t dots[kQuantum] = {};
+    for (int64_t input = 0; input < kQuantum; ++input) {
+      int32_t value = read<int8_t>(values + kQuantum * group + input);
+      for (int64_t row = 0; row < kQuantum; ++row)
+        dots[row] += codes[input][row] * value;
+    }
+    for (int64_t row = 0; row < kQuantum; ++row)
+      sums[kQuantum * t + row] += static_cast<float>(dots[row]) * (scales[row] * token_scale);
+  }
+}
+
+/// Adds one group of 32 rows to the sums of each token: inputs ascending, two roundings each.
+void add_floats(const Step &step, Frame &frame, const Memory &weights, const std::byte *record,
+                const Memory &activations, int64_t group, float *sums) {
+  float values[kQuantum][kQuantum]; // [input][row]
+  for (int64_t input = 0; input < kQuantum; ++input)
+    for (int64_t row = 0; row < kQuantum; ++row)
+      values[input][row] = weight_at(record, weights.format, row, input);
+  for (uint32_t t = 0; t < step.other; ++t) {
+    int64_t token = *frame.at<int64_t>(frame.program->lists[step.list + step.count + t]);
+    const std::byte *inputs = advance(frame.memories[step.memory[1]], token, activations.token_bytes);
+    for (int64_t input = 0; input < kQuantum; ++input) {
+      float activation = read<float>(inputs + 4 * (kQuantum * group + input));
+      for (int64_t row = 0; row < kQuantum; ++row)
+        sums[kQuantum * t + row] += values[input][row] * activation;
+    }
+  }
+}
+
+void span_dot(const Step &step, Frame &frame) {
+  const Memory &weights = frame.program->memories[step.memory[0]];
+  const Memory &activations = frame.program->memories[step.memory[1]];
+  int64_t span = *frame.at<int64_t>(step.operands[0]);
+  int64_t entry = step.operands[1] == kAbsent ? 0 : *frame.at<int64_t>(step.operands[1]);
+  float *sums = frame.at<float>(step.result);
+  memset(sums, 0, sizeof(float) * kQuantum * step.count * step.other);
+  if (span < 0 || span >= (weights.groups + kQuantum - 1) / kQuantum || entry < 0 ||
+      entry >= std::max<int64_t>(weights.entries, 1))
+    return;
+  for (uint32_t r = 0; r < step.count; ++r, sums += kQuantum * step.other) {
+    int64_t row_block = *frame.at<int64_t>(frame.program->lists[step.list + r]);
+    if (row_block < 0 || row_block >= weights.row_blocks)
+      continue;
+    const std::byte *rows = advance(frame.memories[step.memory[0]],
+                                    entry * weights.entry_stride + row_block * weights.groups * weights.record_bytes, 1);
+    for (int64_t group = kQuantum * span; group < std::min(kQuantum * (span + 1), weights.groups); ++group) {
+      const std::byte *record = rows + group * weights.record_bytes;
+      if (is_quantized(weights.format))
+        add_quantized(step, frame, weights, record, activations, group, sums);
+      else
+        add_floats(step, frame, weights, record, activations, group, sums);
+    }
+  }
+}
+
+void unpack(const Step &step, Frame &frame) {
+  const Memory &weights = frame.program->memories[step.memory[0]];
+  int64_t row = *frame.at<int64_t>(step.operands[0]), group = *frame.at<int64_t>(step.operands[1]);
+  float *result = frame.at<float>(step.result);
+  std::fill_n(result, kQuantum, 0.0f);
+  if (row < 0 || row >= kQuantum * weights.row_blocks || group < 0 || group >= weights.groups)
+    return;
+  const std::byte *record =
+      advance(frame.memories[step.memory[0]], row / kQuantum * weights.groups + group, weights.record_bytes);
+  int64_t lane = row % kQuantum;
+  for (int64_t input = 0; input < std::min(kQuantum, weights.inputs - kQuantum * group); ++input)
+    result[input] = is_quantized(weights.format)
+                        ? scale_at(record, weights.format, lane) *
+                              static_cast<float>(code_at(record, weights.format, lane, input))
+                        : weight_at(record, weights.format, lane, input);
+}
+
+void store_group(const Step &step, Frame &frame) {
+  const Memory &activations = frame.program->memories[step.memory[0]];
+  int64_t token = *frame.at<int64_t>(step.operands[1]), group = *frame.at<int64_t>(step.operands[2]);
+  if (group < 0 || group >= activations.groups)
+    return;
+  int64_t bytes = activations.element == bytecode::ElementType::i8 ? 1 : 4;
+  std::byte *record = advance(frame.memories[step.memory[0]], token, activations.token_bytes);
+  memcpy(record + kQuantum * group * bytes, frame.registers + step.operands[0], kQuantum * bytes);
+  if (step.operands[3] == kAbsent)
+    return;
+  std::byte *scales = record + kQuantum * activations.groups;
+  memcpy(scales + 4 * group, frame.registers + step.operands[3], 4);
+  memcpy(scales + 4 * activations.groups + 4 * group, frame.registers + step.list, 4);
+}
+
+} // namespace
+
+Handler block_handler(Opcode opcode) {
+  switch (opcode) {
+  case Opcode::span_dot:
+    return span_dot;
+  case Opcode::unpack:
+    return unpack;
+  case Opcode::store_group:
+    return store_group;
+  default:
+    return nullptr;
+  }
+}
+
+} // namespace freeport::reference
