@@ -1,5 +1,6 @@
 // q4's scale search is the one costly part of a compile: it is written over arrays of 32 so that the compiler
 // vectorises it, and cloned for AVX2. Clones compute the same bits: no operation here depends on the vector's width.
+// What a clone calls is inlined into it by force, or it would run as the baseline's code.
 #include "compiler/package/BlockPacker.h"
 
 #include <cmath>
@@ -76,21 +77,23 @@ void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, floa
 
 namespace {
 
+#define FREEPORT_INLINE __attribute__((always_inline)) inline
+
 /// Sums over 32 elements: eight partial sums, then a tree.
-inline float sum8(const float *partial) {
+FREEPORT_INLINE float sum8(const float *partial) {
   return ((partial[0] + partial[4]) + (partial[2] + partial[6])) +
          ((partial[1] + partial[5]) + (partial[3] + partial[7]));
 }
 
 /// Nearest integer, ties to even, for |x| < 2^22.
-inline float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+FREEPORT_INLINE float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
 
 struct Fit {
   float error, product, square; ///< of the codes: sum (x - d q)^2, sum x q, sum q^2
 };
 
 /// Codes of a group for scale d (inverse given), clamped to -8..7.
-inline void codesOf(const float *x, float inverse, float *codes) {
+FREEPORT_INLINE void codesOf(const float *x, float inverse, float *codes) {
   for (int i = 0; i < 32; ++i) {
     float q = nearest(x[i] * inverse);
     q = q < -8 ? -8 : q;
@@ -98,7 +101,7 @@ inline void codesOf(const float *x, float inverse, float *codes) {
   }
 }
 
-inline Fit fitOf(const float *x, float d, const float *codes) {
+FREEPORT_INLINE Fit fitOf(const float *x, float d, const float *codes) {
   float error[8] = {}, product[8] = {}, square[8] = {};
   for (int i = 0; i < 32; i += 8)
     for (int j = 0; j < 8; ++j) {
@@ -110,41 +113,56 @@ inline Fit fitOf(const float *x, float d, const float *codes) {
   return {sum8(error), sum8(product), sum8(square)};
 }
 
+/// What scale `half` makes of a group.
+FREEPORT_INLINE Fit tryScale(const float *x, uint16_t half) {
+  float d = fromHalf(half), codes[32];
+  if (d == 0)
+    return {INFINITY, 0, 0};
+  codesOf(x, 1.0f / d, codes);
+  return fitOf(x, d, codes);
+}
+
 /// The f16 scale that minimises a group's squared error among candidates around the extreme value, each also refined by
 /// least squares; writes its codes.
 __attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup4(const float *x, float *codes) {
-  float extreme = 0, magnitude = 0;
-  for (int i = 0; i < 32; ++i)
-    if (std::fabs(x[i]) > magnitude) {
-      magnitude = std::fabs(x[i]);
-      extreme = x[i];
+  float top[8] = {}, bottom[8] = {};
+  for (int i = 0; i < 32; i += 8)
+    for (int j = 0; j < 8; ++j) {
+      top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+      bottom[j] = x[i + j] < bottom[j] ? x[i + j] : bottom[j];
     }
+  float greatest = 0, least = 0;
+  for (int j = 0; j < 8; ++j) {
+    greatest = top[j] > greatest ? top[j] : greatest;
+    least = bottom[j] < least ? bottom[j] : least;
+  }
+  float extreme = greatest > -least ? greatest : least, magnitude = std::fabs(extreme);
+  if (greatest == -least) // the first of them decides
+    for (int i = 31; i >= 0; --i)
+      extreme = std::fabs(x[i]) == magnitude ? x[i] : extreme;
   for (int i = 0; i < 32; ++i)
     codes[i] = 0;
   if (magnitude < 0x1p-50f)
     return 0;
   uint16_t best = 0;
-  float bestError = INFINITY, trial[32];
-  auto consider = [&](float scale) {
-    uint16_t half = toHalf(scale);
-    float d = fromHalf(half);
-    if (d == 0)
-      return Fit{INFINITY, 0, 0};
-    codesOf(x, 1.0f / d, trial);
-    Fit fit = fitOf(x, d, trial);
-    if (fit.error < bestError) {
-      bestError = fit.error;
-      best = half;
-      std::memcpy(codes, trial, sizeof(trial));
-    }
-    return fit;
-  };
+  float bestError = INFINITY;
   // -8 has no positive twin: the extreme takes it, or 7.
   for (float steps : {-8.0f, -7.5f, -7.0f, 7.0f, 7.6f, -8.6f}) {
-    Fit fit = consider(extreme / steps);
-    if (fit.square > 0)
-      consider(fit.product / fit.square);
+    float scale = extreme / steps;
+    for (bool refined : {false, true}) {
+      uint16_t half = toHalf(scale);
+      Fit fit = tryScale(x, half);
+      if (fit.error < bestError) {
+        bestError = fit.error;
+        best = half;
+      }
+      if (refined || !(fit.square > 0))
+        break;
+      scale = fit.product / fit.square;
+    }
   }
+  if (best)
+    codesOf(x, 1.0f / fromHalf(best), codes);
   return best;
 }
 
@@ -153,10 +171,12 @@ __attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup8(const 
   for (int i = 0; i < 32; ++i)
     magnitude = std::fabs(x[i]) > magnitude ? std::fabs(x[i]) : magnitude;
   uint16_t half = toHalf(magnitude / 127.0f);
-  float d = fromHalf(half), inverse = d > 0 ? 1.0f / d : 0.0f;
+  float d = half ? fromHalf(half) : INFINITY;
   for (int i = 0; i < 32; ++i) {
-    float q = nearest(x[i] * inverse > 127 ? 127 : x[i] * inverse < -127 ? -127 : x[i] * inverse);
-    codes[i] = q;
+    float q = x[i] / d;
+    q = q < -127 ? -127 : q;
+    q = q > 127 ? 127 : q;
+    codes[i] = q == q ? nearest(q) : 0; // NaN has no code
   }
   return half;
 }

@@ -110,6 +110,43 @@ TEST(BlockPacker, FourBitScalesBeatTheExtremeValue) {
   EXPECT_LT(searched, 0.95 * plain);
 }
 
+TEST(BlockPacker, LayoutAtExactBytes) {
+  // Row 3: the extreme 8 makes d = -1, which represents all of it exactly; input 13 is byte 1 of dword 1, high nibble.
+  std::vector<float> rows(32 * 32);
+  rows[3 * 32 + 0] = 8;
+  rows[3 * 32 + 13] = -5;
+  std::vector<uint8_t> record(kernel::recordBytes(BlockFormat::q4));
+  packRowBlock(BlockFormat::q4, rows.data(), 32, 32, record.data());
+  EXPECT_EQ(read16(record.data() + 512 + 2 * 3), 0xBC00);
+  EXPECT_EQ(record[4 * 3 + 0], 0x80);
+  EXPECT_EQ(record[4 * (32 + 3) + 1], 0xD8);
+  EXPECT_EQ(record[4 * (32 + 3) + 2], 0x88);
+  rows[3 * 32 + 0] = 127;
+  record.resize(kernel::recordBytes(BlockFormat::q8));
+  packRowBlock(BlockFormat::q8, rows.data(), 32, 32, record.data());
+  EXPECT_EQ(read16(record.data() + 1024 + 2 * 3), 0x3C00);
+  EXPECT_EQ(record[4 * 3 + 0], 127);
+  EXPECT_EQ(record[4 * (32 * 3 + 3) + 1], 256 - 5);
+}
+
+TEST(BlockPacker, NotANumberAndInfinityStayInTheirGroup) {
+  for (BlockFormat format : {BlockFormat::q4, BlockFormat::q8})
+    for (float odd : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> rows = randomRows(64, 64, 9);
+      std::vector<uint8_t> plain(2 * kernel::recordBytes(format)), packed = plain;
+      packRowBlock(format, rows.data(), 64, 64, plain.data());
+      rows[5] = odd;
+      packRowBlock(format, rows.data(), 64, 64, packed.data());
+      for (int64_t row = 0; row < 32; ++row)
+        for (int64_t k = 0; k < 64; ++k) {
+          float value = unpack(format, packed.data(), row, k);
+          EXPECT_TRUE(std::isfinite(value));
+          if (row || k >= 32)
+            EXPECT_EQ(value, unpack(format, plain.data(), row, k));
+        }
+    }
+}
+
 TEST(BlockPacker, TinyWeightsBecomeZeroInFloatFormats) {
   std::vector<float> rows(32 * 32);
   rows[0] = 0x1p-51f;
