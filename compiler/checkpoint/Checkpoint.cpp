@@ -20,6 +20,12 @@ namespace fs = llvm::sys::fs;
 
 static constexpr uint64_t kMaximumText = 256 << 20;
 
+/// Whether `name` stays in its folder, on every system.
+static bool isFileName(llvm::StringRef name) {
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(llvm::StringRef("/\\\0", 3)) == llvm::StringRef::npos;
+}
+
 Checkpoint::Checkpoint(Checkpoint &&other)
     : folderPath(std::move(other.folderPath)), configuration(std::move(other.configuration)),
       paths(std::move(other.paths)), handles(std::move(other.handles)), all(std::move(other.all)) {
@@ -72,13 +78,14 @@ llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
     return indexText.takeError();
   if (*indexText) {
     std::string indexPath = (folder + "/model.safetensors.index.json").str();
-    auto index = nlohmann::json::parse(**indexText, nullptr, /*allow_exceptions=*/false);
-    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+    llvm::Expected<nlohmann::json> index = parseJson(indexPath, **indexText);
+    if (!index)
+      return index.takeError();
+    if (!index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object())
       return createStringError(indexPath + ": expects a JSON object with an object 'weight_map'");
     std::set<std::string> unique;
-    for (auto &[tensor, file] : index["weight_map"].items()) {
-      if (!file.is_string() ||
-          llvm::sys::path::filename(file.get_ref<const std::string &>()) != file.get_ref<const std::string &>())
+    for (auto &[tensor, file] : (*index)["weight_map"].items()) {
+      if (!file.is_string() || !isFileName(file.get_ref<const std::string &>()))
         return createStringError(indexPath + ": expects the name of a file in the folder for '" + tensor + "'");
       unique.insert(file.get<std::string>());
       fileOf[tensor] = file.get<std::string>();

@@ -9,10 +9,83 @@ namespace freeport::checkpoint {
 
 using nlohmann::json;
 
+static constexpr unsigned kMaximumDepth = 64;
+
+namespace {
+
+/// Builds the document from JSON events, so that duplicate keys and deep nesting are seen before anything recurses.
+struct DocumentReader : nlohmann::json_sax<json> {
+  json document;
+  std::string problem;
+
+  bool fail(const llvm::Twine &message) {
+    problem = message.str();
+    return false;
+  }
+  json *add(json value) {
+    json &place = open.empty()              ? document
+                  : open.back()->is_array() ? open.back()->emplace_back()
+                                            : (*open.back())[member];
+    place = std::move(value);
+    return &place;
+  }
+  bool begin(json value) {
+    if (open.size() == kMaximumDepth)
+      return fail("expects at most " + llvm::Twine(kMaximumDepth) + " levels of nesting, got more");
+    open.push_back(add(std::move(value)));
+    return true;
+  }
+  bool end() {
+    open.pop_back();
+    return true;
+  }
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(int64_t value) override { return add(value); }
+  bool number_unsigned(uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string &) override { return add(value); }
+  bool string(std::string &value) override { return add(std::move(value)); }
+  bool binary(json::binary_t &) override { return fail("expects JSON, got bytes"); }
+  bool start_object(std::size_t) override { return begin(json::object()); }
+  bool end_object() override { return end(); }
+  bool start_array(std::size_t) override { return begin(json::array()); }
+  bool end_array() override { return end(); }
+  bool key(std::string &text) override {
+    if (open.back()->contains(text))
+      return fail("expects each key once, got '" + text + "' twice");
+    member = text;
+    return true;
+  }
+  bool parse_error(std::size_t position, const std::string &, const nlohmann::detail::exception &) override {
+    return fail("expects JSON, got something else at byte " + llvm::Twine(position));
+  }
+
+private:
+  std::vector<json *> open; // an open container's siblings are complete, so its address stays
+  std::string member;
+};
+
+} // namespace
+
+llvm::Expected<json> parseJson(llvm::StringRef path, llvm::StringRef text) {
+  DocumentReader reader;
+  // The parser takes a zero byte for the end of the text; JSON has none.
+  if (size_t zero = text.find('\0'); zero != llvm::StringRef::npos)
+    reader.fail("expects JSON, got a zero byte at " + llvm::Twine(zero));
+  else if (!json::sax_parse(text.begin(), text.end(), &reader) && reader.problem.empty())
+    reader.fail("expects JSON");
+  if (!reader.problem.empty())
+    return llvm::createStringError(path + ": " + reader.problem);
+  return std::move(reader.document);
+}
+
 llvm::Expected<Config> Config::parse(llvm::StringRef path, llvm::StringRef text) {
   Config config;
   config.path = path.str();
-  config.value = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  llvm::Expected<json> document = parseJson(path, text);
+  if (!document)
+    return document.takeError();
+  config.value = std::move(*document);
   if (!config.value.is_object())
     return llvm::createStringError(path + ": expects a JSON object");
   return config;

@@ -12,6 +12,10 @@
 
 namespace freeport::checkpoint {
 
+/// Parses `text` as one JSON document without duplicate keys, at most 64 levels deep: what is later copied or printed
+/// by recursion must not exhaust the stack. `path` is for messages.
+llvm::Expected<nlohmann::json> parseJson(llvm::StringRef path, llvm::StringRef text);
+
 /// An object of config.json. The first problem is kept and every later answer is a harmless default, so that a frontend
 /// reads all its keys and then asks `takeError` once.
 class Config {

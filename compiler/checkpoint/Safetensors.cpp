@@ -159,6 +159,8 @@ llvm::Expected<std::vector<TensorInfo>> parseSafetensorsHeader(llvm::StringRef p
   HeaderReader reader;
   if (header.empty() || header.front() != '{')
     return error("expects a header that begins with '{'");
+  if (header.contains('\0')) // the parser takes it for the end of the text
+    return error("expects a header of JSON, got a zero byte");
   bool parsed = nlohmann::json::sax_parse(header.begin(), header.end(), &reader);
   if (!reader.problem.empty())
     return error(reader.problem);
@@ -202,6 +204,8 @@ llvm::Expected<std::vector<TensorInfo>> parseSafetensorsHeader(llvm::StringRef p
 
 llvm::Expected<std::vector<TensorInfo>> readSafetensorsHeader(llvm::StringRef path, unsigned file) {
   auto error = [&](const Twine &message) { return createStringError(path + ": " + message); };
+  if (!llvm::sys::fs::is_regular_file(path)) // opening a pipe would wait
+    return error("expects a regular file, got something else");
   llvm::Expected<llvm::sys::fs::file_t> opened = llvm::sys::fs::openNativeFileForRead(path);
   if (!opened)
     return error(llvm::toString(opened.takeError()));

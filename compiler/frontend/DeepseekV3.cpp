@@ -60,7 +60,7 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   graph::RopePairs pairs = interleaved ? graph::RopePairs::interleaved : graph::RopePairs::half;
   // Absorbed products stay in float: bf16 for quantised weights (design.md §3).
   StringRef latentFormat = b.isQuantized() ? "bf16" : "";
-  for (int64_t layer = 0; layer < layers; ++layer) {
+  for (int64_t layer = 0; layer < layers && !b.hasProblem(); ++layer) {
     std::string prefix = "model.layers." + std::to_string(layer) + ".", attention = prefix + "self_attn.";
     Value normed = b.rmsNorm(x, b.vector(prefix + "input_layernorm.weight", hidden), epsilon);
     Source keyDown{attention + "kv_a_proj_with_mqa.weight", rank + rotated, hidden};

@@ -52,6 +52,8 @@ public:
   /// down(silu(gate(x)) * up(x)), plus `residual`.
   mlir::Value gatedNetwork(mlir::Value x, llvm::StringRef prefix, int64_t hidden, int64_t inner, mlir::Value residual);
 
+  /// Whether a problem was recorded: the layers that follow need not be built.
+  bool hasProblem() const { return problem.has_value(); }
   llvm::Expected<ImportedModel> finish(llvm::StringRef family, int64_t vocabulary, int64_t maximumContext);
 
   mlir::OpBuilder builder;

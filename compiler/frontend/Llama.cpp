@@ -19,6 +19,11 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
   config.require("hidden_act", "silu", "the only activation of this family");
   config.require("attention_bias", false, "biases are not supported yet");
   config.require("mlp_bias", false, "biases are not supported yet");
+  config.require("partial_rotary_factor", 1, "this family rotates whole heads");
+  checkpoint::Config quantization = config.object("quantization_config");
+  quantization.require("quant_method", "fp8", "the only quantisation that this family imports");
+  quantization.require("weight_block_size", nlohmann::json::array({128, 128}), "scales per 128x128 block");
+  config.adopt(quantization);
   if (!config.has("head_dim") && hidden % heads)
     config.fail("hidden_size", "a multiple of num_attention_heads where head_dim is absent");
   if (heads % keyHeads)
@@ -35,7 +40,7 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
       b.matrix("model.embed_tokens.weight", {{"model.embed_tokens.weight", vocabulary, hidden}});
   Value x = b.embed(embedding, hidden);
   float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head)));
-  for (int64_t layer = 0; layer < layers; ++layer) {
+  for (int64_t layer = 0; layer < layers && !b.hasProblem(); ++layer) {
     std::string prefix = "model.layers." + std::to_string(layer) + ".";
     std::string attention = prefix + "self_attn.";
     int64_t queries = heads * head, keys = keyHeads * head;
