@@ -1,5 +1,5 @@
-// The compiler half of the reference backend. It transforms nothing: what the lowering made is what is interpreted, so that
-// no pass can hide a mistake from the oracle.
+// The compiler half of the reference backend. It transforms nothing: what the lowering made is what is interpreted, so
+// that no pass can hide a mistake from the oracle.
 #include "compiler/offload/Backend.h"
 
 #include "backends/reference/bytecode_generated.h"
@@ -17,7 +17,8 @@ public:
   llvm::Error supports(mlir::Operation *operation) const override {
     auto function = llvm::dyn_cast<kernel::FuncOp>(operation);
     if (!function)
-      return llvm::createStringError("reference: expects a kernel.func, got " + operation->getName().getStringRef().str());
+      return llvm::createStringError("reference: expects a kernel.func, got " +
+                                     operation->getName().getStringRef().str());
     return reference::checkFunction(function);
   }
 
@@ -27,7 +28,8 @@ public:
     llvm::Expected<std::vector<char>> content = reference::serializeModule(module);
     if (!content)
       return content.takeError();
-    return Executable{"bytecode", {}, static_cast<uint32_t>(reference::bytecode::Version::current), std::move(*content)};
+    return Executable{
+        "bytecode", {}, static_cast<uint32_t>(reference::bytecode::Version::current), std::move(*content)};
   }
 };
 

@@ -85,20 +85,28 @@ std::optional<Opcode> plainOpcode(Operation *op) {
       .Default([](auto) { return std::nullopt; });
 }
 
+/// The relations (bytecode.fbs) under which `predicate` holds. arith counts ordered ones up to `ord`, then unordered
+/// ones from `ueq` to `une`, then `uno`.
+uint8_t relationsOf(arith::CmpFPredicate predicate) {
+  auto number = static_cast<uint8_t>(predicate);
+  if (predicate == arith::CmpFPredicate::UNO)
+    return 8;
+  if (predicate == arith::CmpFPredicate::AlwaysTrue)
+    return 15;
+  return predicate < arith::CmpFPredicate::UEQ ? number : number + 1;
+}
+static_assert(static_cast<int>(arith::CmpFPredicate::ORD) == 7 && static_cast<int>(arith::CmpFPredicate::UEQ) == 8 &&
+              static_cast<int>(arith::CmpFPredicate::UNE) == 13 && static_cast<int>(arith::CmpIPredicate::uge) == 9);
+
 /// The predicate, kind or dimension of an op that has one.
 uint8_t detailOf(Operation *op) {
   return TypeSwitch<Operation *, uint8_t>(op)
       .Case<arith::CmpIOp>([](auto compare) { return static_cast<uint8_t>(compare.getPredicate()); })
-      .Case<arith::CmpFOp>([](auto compare) { return static_cast<uint8_t>(compare.getPredicate()); })
+      .Case<arith::CmpFOp>([](auto compare) { return relationsOf(compare.getPredicate()); })
       .Case<kernel::ReduceOp>([](auto reduce) { return static_cast<uint8_t>(reduce.getKind()); })
       .Case<kernel::ProgramIdOp>([](auto id) { return static_cast<uint8_t>(id.getDimension()); })
       .Default([](auto) { return 0; });
 }
-// The predicates of arith are numbered as bytecode.fbs says.
-static_assert(static_cast<int>(arith::CmpIPredicate::uge) == 9 && static_cast<int>(arith::CmpIPredicate::slt) == 2);
-static_assert(static_cast<int>(arith::CmpFPredicate::OEQ) == 1 && static_cast<int>(arith::CmpFPredicate::OGT) == 2 &&
-              static_cast<int>(arith::CmpFPredicate::OLT) == 4 && static_cast<int>(arith::CmpFPredicate::UEQ) == 8);
-
 std::optional<ElementType> elementOf(Type type) {
   if (type.isInteger(1))
     return ElementType::i1;
@@ -132,8 +140,8 @@ public:
 
 private:
   llvm::Error fail(Operation *op, const std::string &reason) {
-    return llvm::createStringError("reference: kernel '" + function.getName().str() + "': " +
-                                   op->getName().getStringRef().str() + ": " + reason);
+    return llvm::createStringError("reference: kernel '" + function.getName().str() +
+                                   "': " + op->getName().getStringRef().str() + ": " + reason);
   }
 
   llvm::Error writeArguments();
@@ -172,7 +180,8 @@ private:
   llvm::DenseMap<Value, uint32_t> numbers; // of registers, and of memories
 };
 
-//===-- Registers and memories --------------------------------------------------------------------------------------===//
+//===-- Registers and memories
+//--------------------------------------------------------------------------------------===//
 
 uint32_t FunctionWriter::addRegister(ElementType element, uint32_t count) {
   draft.registers.emplace_back(element, count);
@@ -240,11 +249,12 @@ size_t FunctionWriter::emit(Opcode opcode, uint32_t result, ArrayRef<uint32_t> o
 
 void FunctionWriter::land(size_t instruction) {
   const bytecode::Instruction &old = draft.instructions[instruction];
-  draft.instructions[instruction] = bytecode::Instruction(old.opcode(), old.detail(), old.operand_count(), old.result(),
-                                                          old.operands(), here());
+  draft.instructions[instruction] =
+      bytecode::Instruction(old.opcode(), old.detail(), old.operand_count(), old.result(), old.operands(), here());
 }
 
-//===-- Ops ---------------------------------------------------------------------------------------------------------===//
+//===-- Ops
+//---------------------------------------------------------------------------------------------------------===//
 
 llvm::Error FunctionWriter::writeArguments() {
   draft.name = function.getName().str();
@@ -442,7 +452,8 @@ llvm::Error FunctionWriter::checkFloats(Operation *op) {
   bool converts = isa<arith::ExtFOp, arith::TruncFOp>(op);
   bool computes = isa<arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp, arith::CmpFOp,
                       arith::SIToFPOp, arith::FPToSIOp>(op);
-  for (Type type : llvm::concat<const Type>(llvm::to_vector(op->getOperandTypes()), llvm::to_vector(op->getResultTypes()))) {
+  for (Type type :
+       llvm::concat<const Type>(llvm::to_vector(op->getOperandTypes()), llvm::to_vector(op->getResultTypes()))) {
     Type element = getElementTypeOrSelf(type);
     if (computes && isa<FloatType>(element) && !element.isF32())
       return fail(op, "expects f32, got " + text(type));
@@ -538,11 +549,10 @@ flatbuffers::Offset<bytecode::Function> finish(const Draft &draft, flatbuffers::
   std::vector<flatbuffers::Offset<bytecode::Constant>> constants;
   for (const DraftConstant &each : draft.constants)
     constants.push_back(bytecode::CreateConstant(builder, each.target, builder.CreateVector(each.data)));
-  return bytecode::CreateFunction(builder, builder.CreateString(draft.name), draft.arguments,
-                                  builder.CreateVector(draft.memories), draft.scalars,
-                                  builder.CreateVectorOfStructs(draft.registers), builder.CreateVector(constants),
-                                  builder.CreateVector(draft.operands),
-                                  builder.CreateVectorOfStructs(draft.instructions));
+  return bytecode::CreateFunction(
+      builder, builder.CreateString(draft.name), draft.arguments, builder.CreateVector(draft.memories), draft.scalars,
+      builder.CreateVectorOfStructs(draft.registers), builder.CreateVector(constants),
+      builder.CreateVector(draft.operands), builder.CreateVectorOfStructs(draft.instructions));
 }
 
 } // namespace

@@ -10,8 +10,8 @@
 
 namespace freeport::reference {
 
-/// The bytecode of all kernels of `module`, or an error that names the op or type for which there is none. The same module
-/// gives the same bytes.
+/// The bytecode of all kernels of `module`, or an error that names the op or type for which there is none. The same
+/// module gives the same bytes.
 llvm::Expected<std::vector<char>> serializeModule(mlir::ModuleOp module);
 
 /// Success, or the reason why `function` has no bytecode.

@@ -1,5 +1,5 @@
-// Instructions on packed weights and activations: each decodes one record of 32 rows x 32 inputs, then computes in the order
-// of KernelOps.td. Rows, groups and entries outside the weights give zeros; no address is computed from a weight.
+// Instructions on packed weights and activations: each decodes one record of 32 rows x 32 inputs, then computes in the
+// order of KernelOps.td. Rows, groups and entries outside the weights give zeros; no address is computed from a weight.
 #include "backends/reference/runtime/half.h"
 #include "backends/reference/runtime/program.h"
 
@@ -99,8 +99,9 @@ void span_dot(const Step &step, Frame &frame) {
     int64_t row_block = *frame.at<int64_t>(frame.program->lists[step.list + r]);
     if (row_block < 0 || row_block >= weights.row_blocks)
       continue;
-    const std::byte *rows = advance(frame.memories[step.memory[0]],
-                                    entry * weights.entry_stride + row_block * weights.groups * weights.record_bytes, 1);
+    const std::byte *rows =
+        advance(frame.memories[step.memory[0]],
+                entry * weights.entry_stride + row_block * weights.groups * weights.record_bytes, 1);
     for (int64_t group = kQuantum * span; group < std::min(kQuantum * (span + 1), weights.groups); ++group) {
       const std::byte *record = rows + group * weights.record_bytes;
       if (is_quantized(weights.format))
@@ -122,10 +123,9 @@ void unpack(const Step &step, Frame &frame) {
       advance(frame.memories[step.memory[0]], row / kQuantum * weights.groups + group, weights.record_bytes);
   int64_t lane = row % kQuantum;
   for (int64_t input = 0; input < std::min(kQuantum, weights.inputs - kQuantum * group); ++input)
-    result[input] = is_quantized(weights.format)
-                        ? scale_at(record, weights.format, lane) *
-                              static_cast<float>(code_at(record, weights.format, lane, input))
-                        : weight_at(record, weights.format, lane, input);
+    result[input] = is_quantized(weights.format) ? scale_at(record, weights.format, lane) *
+                                                       static_cast<float>(code_at(record, weights.format, lane, input))
+                                                 : weight_at(record, weights.format, lane, input);
 }
 
 void store_group(const Step &step, Frame &frame) {

@@ -16,7 +16,7 @@ constexpr int64_t kQuantum = 32;
 constexpr int64_t kLargestDimension = int64_t(1) << 28; // rows x inputs x bytes then fits 64 bits
 constexpr int64_t kLargestCount = int64_t(1) << 20;     // elements of a register, entries of a bank
 constexpr int64_t kLargestStride = int64_t(1) << 40;
-constexpr int64_t kLargestFile = int64_t(16) << 20;     // bytes of registers or of local memory of one program
+constexpr int64_t kLargestFile = int64_t(16) << 20; // bytes of registers or of local memory of one program
 
 struct Place {
   ElementType element = ElementType::i1;
@@ -28,8 +28,14 @@ public:
   explicit FunctionDecoder(const Function &function) : function_(function) { program_.name = function.name()->str(); }
 
   Result<Program> decode() {
-    decode_memories();
-    decode_registers();
+    // The FlatBuffers verifier aligns a vector's length, not the 64-bit members of the structs behind it.
+    where_ = "instructions";
+    expect(reinterpret_cast<uintptr_t>(function_.instructions()->Data()) % alignof(Instruction) == 0,
+           "instructions that are aligned");
+    if (ok())
+      decode_memories();
+    if (ok())
+      decode_registers();
     for (uint32_t number = 0; ok() && number < function_.instructions()->size(); ++number) {
       where_ = fmt::format("instruction {}", number);
       decode_instruction(*function_.instructions()->Get(number));
@@ -48,7 +54,8 @@ private:
     return condition;
   }
 
-  //===-- Memories and registers ------------------------------------------------------------------------------------===//
+  //===-- Memories and registers
+  //------------------------------------------------------------------------------------===//
 
   void decode_memories() {
     where_ = "memories";
@@ -113,8 +120,7 @@ private:
   }
 
   void decode_activations(const bytecode::Memory &from, reference::Memory &memory) {
-    if (!expect(from.element() == ElementType::f32 || from.element() == ElementType::i8,
-                "activations of i8 or f32") ||
+    if (!expect(from.element() == ElementType::f32 || from.element() == ElementType::i8, "activations of i8 or f32") ||
         !expect(within(from.inputs(), 1, kLargestDimension), "a width of 1 to 2^28"))
       return;
     memory.inputs = from.inputs();
@@ -162,7 +168,8 @@ private:
     program_.constants.push_back(std::move(constant));
   }
 
-  //===-- Operands --------------------------------------------------------------------------------------------------===//
+  //===-- Operands
+  //--------------------------------------------------------------------------------------------------===//
 
   static bool is(const Place &place, ElementType element, uint32_t count) {
     return place.element == element && place.count == count;
@@ -204,7 +211,8 @@ private:
            fmt::format("{} to {} operands, got {}", least, most, operand_count_));
   }
 
-  //===-- Instructions ----------------------------------------------------------------------------------------------===//
+  //===-- Instructions
+  //----------------------------------------------------------------------------------------------===//
 
   void decode_instruction(const Instruction &from) {
     first_operand_ = from.operands();
@@ -428,7 +436,8 @@ private:
     step.operands[0] = scalar(2);
     if (!ok())
       return;
-    const reference::Memory &weights = program_.memories[step.memory[0]], &activations = program_.memories[step.memory[1]];
+    const reference::Memory &weights = program_.memories[step.memory[0]],
+                            &activations = program_.memories[step.memory[1]];
     bool quantized = weights.format == BlockFormat::q8 || weights.format == BlockFormat::q4;
     expect((activations.element == ElementType::i8) == quantized, "i8 activations exactly for quantised weights");
     expect(activations.inputs == weights.inputs, "activations as wide as the weights' inputs");
@@ -495,7 +504,8 @@ Result<std::vector<Program>> decode(std::span<const std::byte> content, uint32_t
   constexpr flatbuffers::uoffset_t kTables = 1u << 24;
   flatbuffers::Verifier verifier(data, content.size(), /*max_depth=*/8, kTables);
   if (content.size() < 8 || content.size() >= FLATBUFFERS_MAX_BUFFER_SIZE || !VerifyModuleBuffer(verifier))
-    return Status(Code::kCorrupt, "reference bytecode: expects a FlatBuffer of bytecode.fbs; compile the package again");
+    return Status(Code::kCorrupt,
+                  "reference bytecode: expects a FlatBuffer of bytecode.fbs; compile the package again");
   return decode_module(*GetModule(data));
 }
 

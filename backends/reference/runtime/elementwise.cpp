@@ -1,5 +1,5 @@
-// Elementwise instructions: one loop per opcode and element type over the elements of a register. Plain C++ arithmetic in
-// the width of the type; what C++ leaves undefined is given the value that bytecode.fbs states.
+// Elementwise instructions: one loop per opcode and element type over the elements of a register. Plain C++ arithmetic
+// in the width of the type; what C++ leaves undefined is given the value that bytecode.fbs states.
 #include "backends/reference/runtime/half.h"
 #include "backends/reference/runtime/program.h"
 
@@ -19,8 +19,9 @@ template <typename StorageType, typename WideType, int BitCount> struct Integer 
   using Wide = WideType;
   using Unsigned = std::make_unsigned_t<Wide>;
   static constexpr int bits = BitCount;
-  static constexpr Unsigned mask =
-      BitCount == std::numeric_limits<Unsigned>::digits ? ~Unsigned(0) : (Unsigned(1) << (BitCount % 64 % (sizeof(Wide) * 8))) - 1;
+  static constexpr Unsigned mask = BitCount == std::numeric_limits<Unsigned>::digits
+                                       ? ~Unsigned(0)
+                                       : (Unsigned(1) << (BitCount % 64 % (sizeof(Wide) * 8))) - 1;
   static Wide widen(Storage value) {
     if constexpr (bits == 1)
       return -static_cast<Wide>(value & 1);
@@ -54,7 +55,8 @@ template <typename Make> Handler for_integer(ElementType element, Make make) {
   }
 }
 
-//===-- Integers ----------------------------------------------------------------------------------------------------===//
+//===-- Integers
+//----------------------------------------------------------------------------------------------------===//
 
 template <Opcode opcode, typename T> typename T::Unsigned combine(typename T::Storage x, typename T::Storage y) {
   using Wide = typename T::Wide;
@@ -146,7 +148,8 @@ template <typename T> void compare_integer(const Step &step, Frame &frame) {
   }
 }
 
-//===-- Floats ------------------------------------------------------------------------------------------------------===//
+//===-- Floats
+//------------------------------------------------------------------------------------------------------===//
 
 template <Opcode opcode> void binary_float(const Step &step, Frame &frame) {
   auto *result = frame.at<float>(step.result);
@@ -186,7 +189,8 @@ void compare_float(const Step &step, Frame &frame) {
   }
 }
 
-//===-- Conversions and selection -----------------------------------------------------------------------------------===//
+//===-- Conversions and selection
+//-----------------------------------------------------------------------------------===//
 
 template <typename T> void signed_to_float(const Step &step, Frame &frame) {
   auto *result = frame.at<float>(step.result);

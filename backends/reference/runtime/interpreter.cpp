@@ -1,5 +1,5 @@
-// The interpreter's loop. Each thread keeps one run of memory for registers and local memory, which grows to the largest
-// kernel that it has met, so that a warm thread allocates nothing.
+// The interpreter's loop. Each thread keeps one run of memory for registers and local memory, which grows to the
+// largest kernel that it has met, so that a warm thread allocates nothing.
 #include "backends/reference/runtime/interpreter.h"
 
 #include "backends/reference/runtime/decoder.h"

@@ -19,8 +19,8 @@ public:
   /// The kernel called `name`, or kNotFound.
   Result<const Program *> find(std::string_view name) const;
 
-  /// Runs programs first .. last-1 of the grid in linear order, x fastest. `bindings` has Program::arguments addresses of
-  /// memory as large as the kernel reaches, `scalars` a value for each of Program::scalar_offsets.
+  /// Runs programs first .. last-1 of the grid in linear order, x fastest. `bindings` has Program::arguments addresses
+  /// of memory as large as the kernel reaches, `scalars` a value for each of Program::scalar_offsets.
   static void run(const Program &program, void *const *bindings, const int64_t *scalars, const int64_t (&grid)[3],
                   int64_t first, int64_t last);
 

@@ -1,5 +1,5 @@
-// Loads and stores. Local memory has a known size and is never left: what lies outside reads as zero and is not written;
-// an argument's size is known to whoever launched the kernel, who vouches for it.
+// Loads and stores. Local memory has a known size and is never left: what lies outside reads as zero and is not
+// written; an argument's size is known to whoever launched the kernel, who vouches for it.
 #include "backends/reference/runtime/half.h"
 #include "backends/reference/runtime/program.h"
 
@@ -66,8 +66,7 @@ template <typename T> void load_lanes(const Step &step, Frame &frame) {
 template <typename T> void store_lanes(const Step &step, Frame &frame) {
   View<T> view(frame, step.memory[0]);
   const auto *value = frame.at<T>(step.operands[0]);
-  for_lanes(
-      step, frame, [&](uint32_t lane, int64_t index) { view.write(index, value[lane]); }, [](uint32_t) {});
+  for_lanes(step, frame, [&](uint32_t lane, int64_t index) { view.write(index, value[lane]); }, [](uint32_t) {});
 }
 
 template <typename T, auto convert> void stage(const Step &step, Frame &frame) {

@@ -1,5 +1,5 @@
-// A kernel as the interpreter runs it: every register is a place in one register file, every instruction a function that
-// was chosen, together with all of its checks, when the bytecode was decoded.
+// A kernel as the interpreter runs it: every register is a place in one register file, every instruction a function
+// that was chosen, together with all of its checks, when the bytecode was decoded.
 #pragma once
 
 #include "backends/reference/bytecode_generated.h"
@@ -24,10 +24,10 @@ struct Step {
   Handler run = nullptr;
   uint32_t result = 0;
   uint32_t operands[4] = {kAbsent, kAbsent, kAbsent, kAbsent};
-  uint32_t count = 0;     ///< elements of the result
-  uint32_t other = 0;     ///< a second count, as the handlers below say
+  uint32_t count = 0; ///< elements of the result
+  uint32_t other = 0; ///< a second count, as the handlers below say
   uint32_t memory[2] = {0, 0};
-  uint32_t list = 0;      ///< span_dot: where row blocks, then tokens, begin in Program.lists; store_group: the sum
+  uint32_t list = 0; ///< span_dot: where row blocks, then tokens, begin in Program.lists; store_group: the sum
   uint32_t detail = 0;
   int64_t immediate = 0;
 };
@@ -95,24 +95,25 @@ inline uint32_t element_bytes(bytecode::ElementType element) {
   return 0;
 }
 
-/// The function for a control instruction or one that moves values, or null. loop: lower, upper, step; next: upper, step;
-/// branch_unless: condition; extract: source, offset; insert: value, destination, offset; tile: source. Step.detail is the
-/// bytes of an element, Step.other the elements of source or value.
+/// The function for a control instruction or one that moves values, or null. loop: lower, upper, step; next: upper,
+/// step; branch_unless: condition; extract: source, offset; insert: value, destination, offset; tile: source.
+/// Step.detail is the bytes of an element, Step.other the elements of source or value.
 Handler value_handler(bytecode::Opcode opcode, bytecode::ElementType element);
 
 /// The function for an elementwise `opcode` from operands of `source` to `result`, or null if there is none. Operands:
-/// a, b; for select condition, a, b. Step.other is 1 for a uniform condition; for copy and bitcast it is the bytes to move.
+/// a, b; for select condition, a, b. Step.other is 1 for a uniform condition; for copy and bitcast it is the bytes to
+/// move.
 Handler elementwise_handler(bytecode::Opcode opcode, bytecode::ElementType source, bytecode::ElementType result);
 
-/// The function for a memory `opcode` on elements of `element`, or null. Operands: value, base, offsets, mask, each perhaps
-/// absent; stage: base, with Step.detail columns.
+/// The function for a memory `opcode` on elements of `element`, or null. Operands: value, base, offsets, mask, each
+/// perhaps absent; stage: base, with Step.detail columns.
 Handler memory_handler(bytecode::Opcode opcode, bytecode::ElementType element);
 
 /// The function for reduce, argmax, scan and pick_lane on `element`, or null.
 Handler lane_handler(bytecode::Opcode opcode, bytecode::ElementType element);
 
-/// span_dot (operands: span, entry; Step.count row blocks, Step.other tokens), unpack (row, group) and store_group (value,
-/// token, group, scale; the sum in Step.list); null for others.
+/// span_dot (operands: span, entry; Step.count row blocks, Step.other tokens), unpack (row, group) and store_group
+/// (value, token, group, scale; the sum in Step.list); null for others.
 Handler block_handler(bytecode::Opcode opcode);
 
 } // namespace freeport::reference

@@ -37,7 +37,8 @@ void jump(const Step &step, Frame &frame) { frame.next = static_cast<size_t>(ste
 
 void finish(const Step &, Frame &frame) { frame.next = frame.program->steps.size(); }
 
-/// Where a part of `part` elements begins in `whole` elements; an offset that does not fit is moved to the nearest that does.
+/// Where a part of `part` elements begins in `whole` elements; an offset that does not fit is moved to the nearest that
+/// does.
 int64_t part_offset(const Step &step, const Frame &frame, uint32_t operand, uint32_t part, uint32_t whole) {
   int64_t offset = step.immediate;
   if (operand != kAbsent)

@@ -1,0 +1,51 @@
+// The reference device: host memory, shared machinery of runtime/host_device.h, the interpreter for each range of
+// programs.
+#include "backends/reference/runtime/interpreter.h"
+#include "runtime/host_device.h"
+
+#include <string_view>
+
+namespace freeport::reference {
+namespace {
+
+class ReferenceExecutable : public HostExecutable {
+public:
+  ReferenceExecutable(Interpreter interpreter, std::vector<const Program *> kernels)
+      : interpreter_(std::move(interpreter)), kernels_(std::move(kernels)) {}
+
+  void run(uint32_t kernel, const HostDispatch &dispatch, int64_t first, int64_t last) const override {
+    Interpreter::run(*kernels_[kernel], dispatch.bindings, dispatch.scalars, dispatch.grid, first, last);
+  }
+
+private:
+  Interpreter interpreter_; // owns what kernels_ points to
+  std::vector<const Program *> kernels_;
+};
+
+struct ReferenceTraits {
+  static constexpr const char *name = "reference";
+
+  static const char *rejects(const char *target, const char *const *, size_t count) {
+    if (std::string_view(target) != "bytecode")
+      return "the reference device runs the target 'bytecode'";
+    return count ? "the reference device offers nothing that a condition could name" : nullptr;
+  }
+
+  static Result<std::unique_ptr<HostExecutable>> load(std::span<const std::byte> content, uint32_t version,
+                                                      std::span<const char *const> kernel_names) {
+    FP_ASSIGN_OR_RETURN(Interpreter interpreter, Interpreter::create(content, version));
+    std::vector<const Program *> kernels;
+    for (const char *kernel_name : kernel_names) {
+      FP_ASSIGN_OR_RETURN(const Program *kernel, interpreter.find(kernel_name));
+      kernels.push_back(kernel);
+    }
+    return std::unique_ptr<HostExecutable>(new ReferenceExecutable(std::move(interpreter), std::move(kernels)));
+  }
+};
+
+} // namespace
+} // namespace freeport::reference
+
+extern "C" const fp_device_api *freeport_reference_device(void) {
+  return freeport::host_device_api<freeport::reference::ReferenceTraits>();
+}

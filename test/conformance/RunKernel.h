@@ -1,0 +1,17 @@
+// Compiles a kernel with any backend and runs it through that backend's device: how backends are compared, bit for bit.
+#pragma once
+
+#include "compiler/offload/Backend.h"
+
+#include <array>
+#include <vector>
+
+namespace freeport {
+
+/// Runs the kernel.func `kernelName` of `module` (which is left as it is) over `grid`. `buffers` are its memory
+/// arguments, in order, and hold what the kernel left in them afterwards. The error says which stage failed.
+llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::StringRef kernelName,
+                      std::vector<std::vector<char>> &buffers, llvm::ArrayRef<int64_t> scalars,
+                      std::array<int64_t, 3> grid);
+
+} // namespace freeport
