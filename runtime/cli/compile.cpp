@@ -45,6 +45,14 @@ int compile(const CompileArguments &arguments) {
   if (arguments.output.empty() && arguments.stop_after.empty())
     return fail("expects -o FILE, the package to write (or --stop-after STAGE)");
   std::error_code code;
+  if (std::filesystem::exists(arguments.checkpoint + "/tokenizer.json", code)) {
+    auto tokenizer = open_tokenizer(arguments.checkpoint);
+    if (!tokenizer.ok() && tokenizer.status().code() != Code::kUnsupported)
+      return fail(fmt::format("{}/tokenizer.json: {}", arguments.checkpoint, tokenizer.status().message()));
+    if (!tokenizer.ok())
+      fmt::print(stderr, "warning: {}/tokenizer.json: {}; verbs that read or write text will refuse the package\n",
+                 arguments.checkpoint, tokenizer.status().message());
+  }
   auto library =
       std::filesystem::read_symlink("/proc/self/exe", code).parent_path().parent_path() / "lib/libfreeport_compiler.so";
   void *handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -29,16 +29,6 @@ std::optional<std::string> read_file(const std::filesystem::path &path) {
   return std::string(std::istreambuf_iterator<char>(stream), {});
 }
 
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string &source) {
-  std::filesystem::path folder = source;
-  if (!std::filesystem::is_directory(folder))
-    return Status(Code::kNotFound, source + ": expects a checkpoint folder with tokenizer.json");
-  std::optional<std::string> text = read_file(folder / "tokenizer.json");
-  if (!text)
-    return Status(Code::kNotFound, source + ": expects tokenizer.json in the folder, found none");
-  return Tokenizer::create(*text, read_file(folder / "tokenizer_config.json").value_or(""));
-}
-
 std::string standard_input() { return std::string(std::istreambuf_iterator<char>(std::cin), {}); }
 
 int tokenize(const TextArguments &arguments) {
@@ -96,6 +86,16 @@ int detokenize(const TextArguments &arguments) {
 }
 
 } // namespace
+
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string &source) {
+  std::filesystem::path folder = source;
+  if (!std::filesystem::is_directory(folder))
+    return Status(Code::kNotFound, source + ": expects a checkpoint folder with tokenizer.json");
+  std::optional<std::string> text = read_file(folder / "tokenizer.json");
+  if (!text)
+    return Status(Code::kNotFound, source + ": expects tokenizer.json in the folder, found none");
+  return Tokenizer::create(*text, read_file(folder / "tokenizer_config.json").value_or(""));
+}
 
 void add_text(CLI::App &app, Action &action) {
   auto arguments = std::make_shared<TextArguments>();

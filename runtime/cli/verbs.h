@@ -1,6 +1,8 @@
 // The verbs of the command line: each adds its subcommand, and runs as its callback. A verb returns the exit code.
 #pragma once
 
+#include "runtime/tokenizer.h"
+
 #include <CLI/CLI.hpp>
 
 #include <atomic>
@@ -16,6 +18,9 @@ using Action = std::function<int()>;
 
 void add_compile(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
+
+/// The tokenizer of a checkpoint folder; kNotFound where it has none.
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string &source);
 
 /// Prints `error: message` to standard error, in red on a terminal, and returns 1.
 int fail(const std::string &message);

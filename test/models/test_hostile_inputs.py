@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import random_models
-from command import FREEPORT, checkpoint, freeport, needs_backends, package, succeed
+from command import FREEPORT, checkpoint, freeport, package, succeed, targets
 from reference_models import read_safetensors
 
 LAYER = "model.layers.0.self_attn.q_proj.weight"
@@ -205,7 +205,6 @@ def test_missing_folder(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": 5}', '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": [1]}}'])
 def test_malformed_tokenizer(tmp_path, text):
-    needs_backends()
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer_config.json", "generation_config.json"):
@@ -309,13 +308,11 @@ def limit_file_size():
 
 
 def test_full_disk(llama):
-    needs_backends()
     refuse(llama, r"writ|space|large", preexec_fn=limit_file_size)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root; test_full_disk covers the rest")
 def test_full_file_system(llama, tmp_path):
-    needs_backends()
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], capture_output=True).returncode:
@@ -334,14 +331,12 @@ def test_full_output_device():
 
 
 def test_unwritable_output(llama, tmp_path):
-    needs_backends()
     for output in (tmp_path / "absent/model.port", llama, "/proc/model.port"):
         done = freeport("compile", llama, "-o", output)
         assert done.returncode != 0 and str(output) in done.stderr
 
 
 def test_failure_keeps_the_old_package(llama, tmp_path):
-    needs_backends()
     output = tmp_path / "model.port"
     succeed("compile", llama, "-o", output, "--weights", "f32")
     before = output.read_bytes()
@@ -351,10 +346,9 @@ def test_failure_keeps_the_old_package(llama, tmp_path):
 
 
 def test_killed_compile_leaves_no_partial_file(tmp_path):
-    needs_backends()
     """Killed at many moments, a compile leaves a whole package or none; the next one removes what was left over."""
     output, expected = tmp_path / "model.port", package("llama", "f32").read_bytes()
-    command = [FREEPORT, "compile", checkpoint("llama"), "-o", output, "--weights", "f32", "--target", "cpu"]
+    command = [FREEPORT, "compile", checkpoint("llama"), "-o", output, "--weights", "f32", *targets()]
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     duration = time.monotonic() - start
