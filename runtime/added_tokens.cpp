@@ -73,6 +73,7 @@ Status AddedTokens::add(const nlohmann::json &description, const BytePairModel &
   auto known = by_content_.find(token.content);
   if (known != by_content_.end()) {
     token.id = tokens_[known->second].id;
+    token.special |= tokens_[known->second].special;
     tokens_[known->second] = std::move(token);
     return Status();
   }
@@ -104,6 +105,9 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool no
       if (inside_word)
         continue;
     }
+    // A match may begin in white space that the match before it took.
+    if (token.strip_left)
+      begin = std::max(begin, covered);
     while (token.strip_left && begin > covered) {
       size_t start = previous_character_start(text, begin), next = start;
       if (!is_white_space(next_character(text, next)))
@@ -115,7 +119,8 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool no
         break;
     if (covered < begin)
       parts.push_back({-1, covered, begin});
-    parts.push_back({token.id, begin, end});
+    if (begin < end)
+      parts.push_back({token.id, begin, end});
     covered = end;
   }
   if (covered < text.size())

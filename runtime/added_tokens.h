@@ -15,7 +15,7 @@ namespace freeport {
 struct AddedToken {
   int32_t id = 0;
   std::string content;
-  std::string matched;      ///< `content`, normalised if `normalized`
+  std::string matched;      ///< what is searched for and decoded: `content`, normalised if `normalized`
   bool single_word = false; ///< never part of a word
   bool strip_left = false;  ///< takes the white space to its left
   bool strip_right = false;

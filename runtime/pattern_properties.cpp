@@ -20,7 +20,7 @@ constexpr NamedSet kPosixSets[] = {
     {"cntrl", R"(\p{Cc})"},
     {"digit", R"(\p{Nd})"},
     {"lower", R"(\p{Lowercase})"},
-    {"punct", R"(\p{P}$+<=>\^`|~)"},
+    {"punct", R"(\p{P}\p{S})"},
     {"space", kSpace},
     {"upper", R"(\p{Uppercase})"},
     {"word", kWord},
@@ -77,13 +77,47 @@ constexpr std::string_view kShortCategories[] = {
     "no", "p",  "pc", "pd", "pe", "pf", "pi", "po", "ps", "s",  "sc", "sk", "sm", "so", "z",  "zl", "zp", "zs"};
 
 // Yes-or-no properties; every other name is taken for a script.
-constexpr std::string_view kBinaryProperties[] = {
-    "alphabetic", "asciihexdigit",  "cased",         "caseignorable",     "dash",      "diacritic",
-    "emoji",      "emojicomponent", "emojimodifier", "emojimodifierbase", "extender",  "emojipresentation",
-    "hexdigit",   "idcontinue",     "ideographic",   "idstart",           "lowercase", "extendedpictographic",
-    "math",       "quotationmark",  "radical",       "unifiedideograph",  "uppercase", "variationselector",
-    "whitespace", "xidcontinue",    "xidstart",
-};
+constexpr std::string_view kBinaryProperties[] = {"alphabetic",
+                                                  "asciihexdigit",
+                                                  "bidicontrol",
+                                                  "bidimirrored",
+                                                  "cased",
+                                                  "caseignorable",
+                                                  "dash",
+                                                  "defaultignorablecodepoint",
+                                                  "deprecated",
+                                                  "diacritic",
+                                                  "emoji",
+                                                  "emojicomponent",
+                                                  "emojimodifier",
+                                                  "emojimodifierbase",
+                                                  "emojipresentation",
+                                                  "extendedpictographic",
+                                                  "extender",
+                                                  "graphemebase",
+                                                  "graphemeextend",
+                                                  "hexdigit",
+                                                  "idcontinue",
+                                                  "ideographic",
+                                                  "idstart",
+                                                  "joincontrol",
+                                                  "logicalorderexception",
+                                                  "lowercase",
+                                                  "math",
+                                                  "noncharactercodepoint",
+                                                  "patternsyntax",
+                                                  "patternwhitespace",
+                                                  "quotationmark",
+                                                  "radical",
+                                                  "regionalindicator",
+                                                  "softdotted",
+                                                  "terminalpunctuation",
+                                                  "unifiedideograph",
+                                                  "uppercase",
+                                                  "variationselector",
+                                                  "whitespace",
+                                                  "xidcontinue",
+                                                  "xidstart"};
 
 std::optional<std::string_view> find_set(std::string_view name, auto &sets) {
   for (const NamedSet &set : sets)
@@ -103,9 +137,18 @@ bool contains(auto &names, std::string_view name) {
 
 std::optional<std::string_view> posix_set(std::string_view name) { return find_set(name, kPosixSets); }
 
+bool is_case_property(std::string_view name) {
+  constexpr std::string_view kNames[] = {
+      "lu",    "ll",    "lt",        "uppercaseletter", "lowercaseletter", "titlecaseletter",
+      "upper", "lower", "uppercase", "lowercase"};
+  return contains(kNames, name);
+}
+
 std::string property_set(std::string_view name) {
   if (auto category = find_set(name, kCategories))
     return std::string(*category);
+  if (name == "punct") // unlike [:punct:], without symbols
+    return R"(\p{P})";
   if (auto posix = find_set(name, kPosixSets))
     return std::string(*posix);
   if (contains(kShortCategories, name))

@@ -18,6 +18,8 @@ constexpr size_t kMaximumSetLength = 64 * 1024;
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
+std::string word_set(bool in_set) { return in_set ? std::string(kWord) : fmt::format("{}{}", kWord, kLatin1Numbers); }
+
 std::string code_point(char32_t character) {
   if (character < 0x80 && (is_digit(static_cast<char>(character)) || is_letter(static_cast<char>(character))))
     return std::string(1, static_cast<char>(character));
@@ -92,13 +94,13 @@ Result<std::optional<PatternItem>> PatternReader::character_escape(bool in_set) 
     return named(kNotSpace, false);
   case 'w':
   case 'W':
-    return named(kWord, c == 'W');
+    return named(word_set(in_set), c == 'W');
   case 'h':
   case 'H':
     return named(kHexadecimal, c == 'H');
   case 'p':
   case 'P': {
-    FP_ASSIGN_OR_RETURN(PatternItem item, property(c == 'P'));
+    FP_ASSIGN_OR_RETURN(PatternItem item, property(c == 'P', in_set));
     return std::optional<PatternItem>(std::move(item));
   }
   case 'u': {
@@ -136,7 +138,7 @@ Result<std::optional<PatternItem>> PatternReader::character_escape(bool in_set) 
   return std::optional<PatternItem>();
 }
 
-Result<PatternItem> PatternReader::property(bool negated) {
+Result<PatternItem> PatternReader::property(bool negated, bool in_set) {
   size_t end = pattern_.find('}', position_);
   if (!take("{") || end == std::string_view::npos)
     return corrupt("a name in braces behind \\p");
@@ -152,7 +154,15 @@ Result<PatternItem> PatternReader::property(bool negated) {
     name += is_letter(c) ? static_cast<char>(c | 0x20) : c;
   }
   position_ = end + 1;
-  return PatternItem{std::nullopt, property_set(name), negated};
+  if (in_set)
+    FP_RETURN_IF_ERROR(check_case(name));
+  return PatternItem{std::nullopt, name == "word" ? word_set(in_set) : property_set(name), negated};
+}
+
+Status PatternReader::check_case(std::string_view name) const {
+  // There, such a set takes both cases; PCRE2 would keep to one.
+  return caseless_ && is_case_property(name) ? unsupported("no upper- or lower-case property in a set under (?i)")
+                                             : Status();
 }
 
 Result<PatternItem> PatternReader::named_set() {
@@ -161,6 +171,7 @@ Result<PatternItem> PatternReader::named_set() {
   if (end == std::string_view::npos)
     return corrupt("a :] behind [:");
   std::string name(pattern_.substr(position_, end - position_));
+  FP_RETURN_IF_ERROR(check_case(name));
   auto content = posix_set(name);
   if (!content)
     return unsupported("[:alnum:] [:alpha:] [:ascii:] [:blank:] [:cntrl:] [:digit:] [:lower:] [:punct:] [:space:] "

@@ -49,11 +49,13 @@ protected:
 
   std::string_view pattern_;
   size_t position_ = 0;
+  bool caseless_ = false; ///< under the option i
 
 private:
   Status failure(Code code, std::string_view what) const;
   Result<char32_t> hexadecimal(size_t minimum, size_t maximum);
-  Result<PatternItem> property(bool negated);
+  Result<PatternItem> property(bool negated, bool in_set);
+  Status check_case(std::string_view name) const;
   Result<PatternItem> named_set();
   Result<PatternItem> set_item();
 };

@@ -29,6 +29,7 @@ private:
   struct Group {
     size_t start;     ///< in out_
     int open_options; ///< `(?i)` groups that end with this one
+    bool caseless;    ///< the option behind its end
   };
 
   void emit_atom(std::string_view text) {
@@ -51,7 +52,7 @@ private:
   Status escape();
 
   std::string out_;
-  std::vector<Group> groups_{{0, 0}};
+  std::vector<Group> groups_{{0, 0, false}};
   size_t atom_ = kNone; ///< where the element that a quantifier would repeat starts in out_
   bool quantified_ = false;
   int wraps_ = 0;
@@ -115,7 +116,7 @@ Status Translator::step() {
 
 Status Translator::open_group() {
   if (!take("?")) {
-    groups_.push_back({out_.size(), 0});
+    groups_.push_back({out_.size(), 0, caseless_});
     emit_bare("(");
     return Status();
   }
@@ -129,7 +130,7 @@ Status Translator::open_group() {
   for (std::string_view kind : {":", "=", "!", ">", "<=", "<!"}) {
     if (!take(kind))
       continue;
-    groups_.push_back({out_.size(), 0});
+    groups_.push_back({out_.size(), 0, caseless_});
     emit_bare(fmt::format("(?{}", kind));
     return Status();
   }
@@ -137,7 +138,7 @@ Status Translator::open_group() {
     size_t end = pattern_.find('>', position_);
     if (end == std::string_view::npos)
       return corrupt("a > behind a group's name");
-    groups_.push_back({out_.size(), 0});
+    groups_.push_back({out_.size(), 0, caseless_});
     emit_bare(fmt::format("(?<{}>", pattern_.substr(position_, end - position_)));
     position_ = end + 1;
     return Status();
@@ -147,11 +148,16 @@ Status Translator::open_group() {
 
 Status Translator::open_options() {
   std::string options;
+  bool on = true, caseless = caseless_;
   for (; !at_end() && pattern_[position_] != ')' && pattern_[position_] != ':'; ++position_) {
     switch (pattern_[position_]) {
     case 'i':
+      options += 'i';
+      caseless = on;
+      break;
     case '-':
-      options += pattern_[position_];
+      options += '-';
+      on = false;
       break;
     case 'm': // "the dot matches a newline" is called m there and s here
       options += 's';
@@ -163,13 +169,14 @@ Status Translator::open_options() {
   if (at_end())
     return corrupt("a ) for every (");
   if (pattern_[position_++] == ':') {
-    groups_.push_back({out_.size(), 0});
+    groups_.push_back({out_.size(), 0, caseless_});
     emit_bare(fmt::format("(?{}:", options));
   } else {
     // In Oniguruma the rest of the enclosing group, its alternatives included, is one group under these options.
     groups_.back().open_options++;
     emit_bare(fmt::format("(?{}:", options));
   }
+  caseless_ = caseless;
   return Status();
 }
 
@@ -178,6 +185,7 @@ Status Translator::close_group() {
     return corrupt("a ( for every )");
   Group group = groups_.back();
   groups_.pop_back();
+  caseless_ = group.caseless;
   out_.append(static_cast<size_t>(group.open_options) + 1, ')');
   atom_ = group.start;
   quantified_ = false;
@@ -244,7 +252,7 @@ Status Translator::escape() {
   switch (c) {
   case 'b':
   case 'B': {
-    std::string inside = fmt::format("[{}]", kWord);
+    std::string inside = fmt::format("[{}{}]", kWord, kLatin1Numbers);
     std::string text = c == 'b' ? "(?:(?<={0})(?!{0})|(?<!{0})(?={0}))" : "(?:(?<={0})(?={0})|(?<!{0})(?!{0}))";
     emit_bare(fmt::format(fmt::runtime(text), inside));
     return Status();

@@ -13,7 +13,7 @@ namespace freeport {
 namespace {
 
 // Real patterns need a few dozen steps for a match; these bounds keep a hostile one below a second.
-constexpr uint32_t kMatchLimit = 5'000'000;
+constexpr uint32_t kMatchLimit = 10'000'000;
 constexpr uint32_t kHeapLimitKibibytes = 256 * 1024;
 
 struct FreeMatchData {

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace freeport {
 
@@ -201,23 +202,22 @@ Status Tokenizer::Parts::read_config(std::string_view text) {
 }
 
 void Tokenizer::Parts::decode_tokens(bool byte_level) {
-  std::vector<std::pair<int32_t, size_t>> order;
+  std::unordered_set<std::string_view> special_contents;
+  std::unordered_map<int32_t, const AddedToken *> by_id;
   int32_t id_end = model.id_end();
-  for (size_t i = 0; i < added.tokens().size(); ++i) {
-    order.emplace_back(added.tokens()[i].id, i);
-    id_end = std::max(id_end, added.tokens()[i].id + 1);
+  for (const AddedToken &token : added.tokens()) {
+    if (token.special)
+      special_contents.insert(token.content);
+    by_id[token.id] = &token;
+    id_end = std::max(id_end, token.id + 1);
   }
-  std::sort(order.begin(), order.end());
   bytes_end.reserve(static_cast<size_t>(id_end));
-  special.assign(static_cast<size_t>(id_end), false);
-  auto next = order.begin();
+  special.reserve(static_cast<size_t>(id_end));
   for (int32_t id = 0; id < id_end; ++id) {
-    std::string_view token = model.id_to_token(id).value_or(std::string_view());
-    for (; next != order.end() && next->first == id; ++next) {
-      const AddedToken &added_token = added.tokens()[next->second];
-      token = added_token.content;
-      special[static_cast<size_t>(id)] = added_token.special;
-    }
+    auto found = by_id.find(id);
+    std::string_view token = found != by_id.end() ? found->second->matched : model.id_to_token(id).value_or("");
+    // By what is decoded, not by id: so a special token that normalisation changes counts as text, as in the library.
+    special.push_back(special_contents.contains(token));
     if (!byte_level || !append_token_bytes(token, bytes))
       bytes += token;
     bytes_end.push_back(bytes.size());
