@@ -1,0 +1,50 @@
+// The cpu backend: kernels become an ELF shared object for x86-64-v3, which the runtime half loads from memory.
+#include "compiler/offload/Backend.h"
+#include "backends/cpu/compiler/Pipeline.h"
+#include "dialects/kernel/Kernel.h"
+
+#include "mlir/Pass/PassRegistry.h"
+
+namespace freeport {
+namespace {
+
+/// Local memory is on the stack of a thread, beside spilled registers.
+constexpr int64_t kMaximumLocalBytes = 1 << 20;
+
+class CpuBackend : public Backend {
+public:
+  llvm::StringRef name() const override { return "cpu"; }
+  TargetDescription describe() const override { return {/*weightStreams=*/4, /*tokensPerTile=*/4}; }
+
+  llvm::Error supports(mlir::Operation *kernel) const override {
+    int64_t bytes = 0;
+    kernel->walk([&](kernel::LocalOp local) {
+      mlir::Type element = local.getBuffer().getType().getElementType();
+      bytes += local.getElements() * element.getIntOrFloatBitWidth() / 8;
+    });
+    if (bytes <= kMaximumLocalBytes)
+      return llvm::Error::success();
+    return llvm::createStringError("cpu: expects at most " + llvm::Twine(kMaximumLocalBytes) +
+                                   " bytes of local memory in a kernel, got " + llvm::Twine(bytes));
+  }
+
+  void buildPipeline(mlir::OpPassManager &passes) const override { cpu::buildPipeline(passes); }
+  llvm::Expected<Executable> serialize(mlir::ModuleOp module) const override { return cpu::serialize(module); }
+};
+
+} // namespace
+
+std::unique_ptr<Backend> create_cpu_backend() { return std::make_unique<CpuBackend>(); }
+
+void register_cpu_passes() {
+  mlir::registerPass(cpu::createLowerKernelPass);
+  mlir::registerPassPipeline(
+      "freeport-cpu-pipeline", "From the kernel dialect to the LLVM dialect, for the cpu backend",
+      [](mlir::OpPassManager &passes, llvm::StringRef, llvm::function_ref<mlir::LogicalResult(const llvm::Twine &)>) {
+        cpu::buildPipeline(passes);
+        return mlir::success();
+      },
+      [](llvm::function_ref<void(const mlir::detail::PassOptions &)>) {});
+}
+
+} // namespace freeport

@@ -1,0 +1,202 @@
+// From the LLVM dialect to an ELF shared object. Each kernel is optimised lightly and compiled on its own, in parallel:
+// generic -O3 reassociates the integer sums of span_dot and its scheduler spills accumulators, which costs up to a fifth.
+#include "backends/cpu/compiler/Pipeline.h"
+
+#include "lld/Common/Driver.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/ADT/ScopeExit.h"
+#include "llvm/CodeGen/MachineModuleInfo.h"
+#include "llvm/CodeGen/Passes.h"
+#include "llvm/CodeGen/TargetPassConfig.h"
+#include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/CrashRecoveryContext.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Target/TargetMachine.h"
+
+#include <mutex>
+#include <oneapi/tbb/parallel_for.h>
+
+LLD_HAS_DRIVER(elf)
+
+using namespace llvm;
+
+namespace freeport::cpu {
+namespace {
+
+constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
+constexpr const char *kTarget = "x86-64-v3";
+constexpr const char *kPasses = "function(sroa,early-cse,instsimplify,loop-mssa(licm),simplifycfg,loop(loop-reduce),early-cse)";
+
+/// One kernel on its way; the context is its own, so that kernels compile in parallel.
+struct Unit {
+  LLVMContext context;
+  std::unique_ptr<Module> module;
+  SmallString<0> object;
+  std::string failure;
+};
+
+std::unique_ptr<LLVMTargetMachine> createMachine(std::string &failure) {
+  static const bool initialized = [] {
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+    return true;
+  }();
+  (void)initialized;
+  const Target *target = TargetRegistry::lookupTarget(kTriple, failure);
+  if (!target)
+    return nullptr;
+  TargetOptions options;
+  options.AllowFPOpFusion = FPOpFusion::Strict; // portable numerics: multiply and add round separately
+  return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(
+      target->createTargetMachine(kTriple, kTarget, "", options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
+}
+
+void optimize(Module &module, LLVMTargetMachine &machine) {
+  PassBuilder builder(&machine);
+  LoopAnalysisManager loops;
+  FunctionAnalysisManager functions;
+  CGSCCAnalysisManager callGraph;
+  ModuleAnalysisManager modules;
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(callGraph);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, callGraph, modules);
+  ModulePassManager passes;
+  cantFail(builder.parsePassPipeline(passes, kPasses));
+  passes.run(module, modules);
+}
+
+/// As LLVMTargetMachine::addPassesToEmitFile, but without the machine scheduler.
+bool emitObject(Module &module, LLVMTargetMachine &machine, SmallVectorImpl<char> &object) {
+  legacy::PassManager passes;
+  raw_svector_ostream stream(object);
+  auto *information = new MachineModuleInfoWrapperPass(&machine);
+  TargetPassConfig *config = machine.createPassConfig(passes);
+  config->disablePass(&MachineSchedulerID);
+  passes.add(config);
+  passes.add(information);
+  if (config->addISelPasses())
+    return false;
+  config->addMachinePasses();
+  config->setInitialized();
+  if (machine.addAsmPrinter(passes, stream, nullptr, CodeGenFileType::ObjectFile, information->getMMI().getContext()))
+    return false;
+  passes.add(createFreeMachineFunctionPass());
+  passes.run(module);
+  return true;
+}
+
+void compile(Unit &unit) {
+  std::unique_ptr<LLVMTargetMachine> machine = createMachine(unit.failure);
+  if (!machine)
+    return;
+  unit.module->setTargetTriple(kTriple);
+  unit.module->setDataLayout(machine->createDataLayout());
+  for (Function &function : *unit.module)
+    if (!function.isDeclaration()) {
+      function.addFnAttr("target-cpu", kTarget);
+      function.setDoesNotThrow();
+    }
+  optimize(*unit.module, *machine);
+  if (!emitObject(*unit.module, *machine, unit.object))
+    unit.failure = "LLVM cannot emit object files for this target";
+}
+
+Expected<SmallString<128>> writeTemporary(StringRef content, StringRef suffix) {
+  // lld reads and writes files only; /dev/shm keeps them off the disk.
+  SmallString<128> folder("/dev/shm");
+  if (!sys::fs::can_write(folder))
+    sys::path::system_temp_directory(/*ErasedOnReboot=*/true, folder);
+  SmallString<128> path;
+  int file;
+  if (std::error_code code = sys::fs::createUniqueFile(folder + "/freeport-%%%%%%%%%%%%." + suffix, file, path))
+    return createStringError(folder + ": " + code.message());
+  raw_fd_ostream stream(file, /*shouldClose=*/true);
+  stream << content;
+  stream.close();
+  if (stream.has_error()) {
+    std::error_code code = stream.error();
+    stream.clear_error();
+    sys::fs::remove(path);
+    return createStringError(path + ": " + code.message());
+  }
+  return path;
+}
+
+/// Links the kernels' objects, in order, to one shared object.
+Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
+  std::vector<SmallString<128>> files;
+  auto cleanUp = make_scope_exit([&] {
+    for (StringRef file : files)
+      sys::fs::remove(file);
+  });
+  auto output = writeTemporary("", "so");
+  if (!output)
+    return output.takeError();
+  files.push_back(*output);
+  for (const std::unique_ptr<Unit> &unit : units) {
+    auto object = writeTemporary(unit->object, "o");
+    if (!object)
+      return object.takeError();
+    files.push_back(*object);
+  }
+  std::vector<const char *> arguments = {"ld.lld",  "-shared", "--no-undefined", "--strip-all", "--build-id=none",
+                                         "--threads=1", "-o"};
+  for (SmallString<128> &file : files)
+    arguments.push_back(file.c_str());
+  std::string messages;
+  raw_string_ostream stream(messages);
+  static std::mutex mutex; // lld keeps its state in globals
+  {
+    std::lock_guard lock(mutex);
+    CrashRecoveryContext::Enable(); // without it lld ends the process on an error that it cannot go on from
+    lld::Result result = lld::lldMain(arguments, stream, stream, {{lld::Gnu, &lld::elf::link}});
+    CrashRecoveryContext::Disable();
+    if (result.retCode)
+      return createStringError("cpu: linking failed: " + messages);
+  }
+  auto content = MemoryBuffer::getFile(files[0], /*IsText=*/false, /*RequiresNullTerminator=*/false, /*IsVolatile=*/true);
+  if (!content)
+    return createStringError(files[0] + ": " + content.getError().message());
+  return std::vector<char>((*content)->getBufferStart(), (*content)->getBufferEnd());
+}
+
+} // namespace
+
+Expected<Executable> serialize(mlir::ModuleOp module) {
+  mlir::registerBuiltinDialectTranslation(*module.getContext());
+  mlir::registerLLVMDialectTranslation(*module.getContext());
+  std::vector<std::unique_ptr<Unit>> units;
+  for (auto function : module.getOps<mlir::LLVM::LLVMFuncOp>()) {
+    auto unit = std::make_unique<Unit>();
+    mlir::OwningOpRef<mlir::ModuleOp> single = mlir::ModuleOp::create(function.getLoc());
+    single->push_back(function->clone());
+    unit->module = mlir::translateModuleToLLVMIR(*single, unit->context, function.getName());
+    if (!unit->module)
+      return createStringError("cpu: internal error: no LLVM IR for kernel " + function.getName());
+    units.push_back(std::move(unit));
+  }
+  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number]); });
+  for (const std::unique_ptr<Unit> &unit : units)
+    if (!unit->failure.empty())
+      return createStringError("cpu: " + unit->module->getName() + ": " + unit->failure);
+  auto content = link(units);
+  if (!content)
+    return content.takeError();
+  return Executable{kTarget, {"avx2", "f16c", "bmi2", "fma"}, /*version=*/1, std::move(*content)};
+}
+
+} // namespace freeport::cpu

@@ -1,0 +1,316 @@
+// The hot op for AVX2. A walk goes over the groups of a span with its accumulators in registers: one token walks all lanes of
+// several row blocks together, so that memory streams; several tokens walk one row block in strips of 8 or 16 lanes.
+#include "backends/cpu/compiler/KernelLowering.h"
+
+using namespace mlir;
+
+namespace freeport::cpu {
+namespace {
+
+using kernel::BlockFormat;
+
+constexpr int64_t kStripLanes = 8;
+constexpr int64_t kStrips = kernel::kQuantum / kStripLanes;
+/// One token: row blocks that one walk streams. More tokens: tokens of one walk.
+constexpr int64_t kStreams = 4;
+/// Float accumulators that stay in registers beside the operands.
+constexpr int64_t kFloatAccumulators = 8;
+/// How far ahead of its reads a stream prefetches, in bytes, and a cache line.
+constexpr int64_t kPrefetchDistance = 1152;
+constexpr int64_t kLine = 64;
+
+class SpanDotLowering {
+public:
+  SpanDotLowering(Machine &machine, kernel::SpanDotOp op, Value weights, Value activations)
+      : m(machine), op(op), weights(op.getWeights().getType()), activations(op.getActivations().getType()),
+        format(this->weights.getFormat()), weightBase(weights), activationBase(activations) {}
+
+  Value lower();
+
+private:
+  /// Which part of the result a walk computes: row blocks x tokens x strips, from a strip that may be known at run time only.
+  struct Walk {
+    ArrayRef<Value> rows, tokens;
+    Value firstStrip;
+    int64_t strips;
+    bool prefetch;
+
+    size_t at(size_t row, size_t token, size_t strip) const { return (row * tokens.size() + token) * strips + strip; }
+    size_t size() const { return rows.size() * tokens.size() * strips; }
+  };
+
+  SmallVector<Value> walk(const Walk &walk);
+  void addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums);
+  void addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums);
+  /// Exact dots of a strip of a record and each token's group, as vector<8xi32>; `codes` are addresses of the tokens' groups.
+  SmallVector<Value> dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> sums);
+  SmallVector<Value> dotQ8(Value record, ArrayRef<Value> codes);
+  /// The weights of a dword of a strip as floats, one vector per input, lanes in the order of `unpermute`.
+  SmallVector<Value> widenDword(Value dword);
+  Value unpermute(Value sum);
+  Value product(Value unsignedBytes, Value signedBytes);
+  Value addPairs(Value i16Pairs);
+  Value broadcastBytes(Value pointer, int64_t offset);
+  void prefetch(Value pointer, int64_t offset);
+  Value records(Value rowBlock);
+
+  Machine &m;
+  kernel::SpanDotOp op;
+  kernel::WeightsType weights;
+  kernel::ActivationsType activations;
+  BlockFormat format;
+  Value weightBase, activationBase, first, last;
+  VectorType i8x32 = m.lanes(32, m.builder.getI8Type()), i16x16 = m.lanes(16, m.builder.getI16Type()),
+             i32x8 = m.lanes(8, m.builder.getI32Type()), f32x8 = m.lanes(8, m.f32());
+};
+
+Value SpanDotLowering::records(Value rowBlock) {
+  Value bytes = m.multiply(m.toI64(rowBlock), m.i64(weights.getGroups() * weights.getRecordBytes()));
+  if (op.getEntry())
+    bytes = m.add(bytes, m.multiply(m.toI64(op.getEntry()), m.i64(weights.getEntryStride())));
+  return m.address(weightBase, bytes);
+}
+
+Value SpanDotLowering::lower() {
+  Value span = m.toI64(op.getSpan());
+  first = m.multiply(span, m.i64(kernel::kQuantum));
+  last = m.create<arith::MinSIOp>(m.add(first, m.i64(kernel::kQuantum)), m.i64(weights.getGroups()));
+  SmallVector<Value> rows, tokens;
+  for (Value rowBlock : op.getRowBlocks())
+    rows.push_back(records(rowBlock));
+  for (Value token : op.getTokens())
+    tokens.push_back(
+        m.address(activationBase, m.multiply(m.toI64(token), m.i64(activations.getTokenBytes()))));
+
+  auto type = cast<VectorType>(op.getResult().getType());
+  Value result = m.zero(type);
+  auto put = [&](Value lanes, int64_t row, int64_t token) {
+    result = m.create<vector::InsertOp>(lanes, result, ArrayRef<int64_t>{row, token});
+  };
+  if (tokens.size() == 1) {
+    for (size_t row = 0; row < rows.size(); row += kStreams) {
+      Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), kStrips, true};
+      SmallVector<Value> sums = walk(part);
+      for (size_t r = 0; r < part.rows.size(); ++r)
+        put(m.concatenate(ArrayRef(sums).slice(kStrips * r, kStrips)), row + r, 0);
+    }
+    return result;
+  }
+  int64_t strips = weights.isQuantized() ? 1 : 2;
+  Value scratch = m.stack(4 * type.getNumElements());
+  auto place = [&](size_t row, size_t token) {
+    return m.address(scratch, 4 * kernel::kQuantum * int64_t(row * tokens.size() + token));
+  };
+  for (size_t row = 0; row < rows.size(); ++row)
+    for (size_t token = 0; token < tokens.size(); token += kStreams)
+      m.loop(m.i64(0), m.i64(kStrips), strips, {}, [&](Value strip, ValueRange) -> SmallVector<Value> {
+        Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(kStreams), strip, strips, false};
+        SmallVector<Value> sums = walk(part);
+        Value offset = m.multiply(strip, m.i64(4 * kStripLanes));
+        for (size_t t = 0; t < part.tokens.size(); ++t)
+          for (int64_t s = 0; s < strips; ++s)
+            m.store(sums[part.at(0, t, s)],
+                    m.address(m.address(place(row, token + t), offset), 4 * kStripLanes * s));
+        return {};
+      });
+  for (size_t row = 0; row < rows.size(); ++row)
+    for (size_t token = 0; token < tokens.size(); ++token)
+      put(m.load(m.lanes(kernel::kQuantum, m.f32()), place(row, token)), row, token);
+  return result;
+}
+
+SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
+  SmallVector<Value> zeros(walk.size(), m.zero(f32x8));
+  SmallVector<Value> sums = m.loop(first, last, 1, zeros, [&](Value group, ValueRange carried) {
+    SmallVector<Value> next(carried);
+    if (weights.isQuantized())
+      addQuantized(walk, group, next);
+    else
+      addFloats(walk, group, next);
+    return next;
+  });
+  for (Value &sum : sums)
+    sum = unpermute(sum);
+  return sums;
+}
+
+void SpanDotLowering::prefetch(Value pointer, int64_t offset) {
+  m.create<LLVM::Prefetch>(m.address(pointer, kPrefetchDistance + offset), /*rw=*/0u, /*hint=*/3u, /*cache=*/1u);
+}
+
+//===----------------------------------------------------------------------===//
+// Quantised: exact integer dots, then one product of scales, one product, one sum
+//===----------------------------------------------------------------------===//
+
+void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums) {
+  int64_t payload = format == BlockFormat::q8 ? 1024 : 512;
+  SmallVector<Value> codes, scales, codeSums;
+  Value groupBytes = m.multiply(group, m.i64(kernel::kQuantum)), wordBytes = m.multiply(group, m.i64(4));
+  for (Value token : walk.tokens) {
+    codes.push_back(m.address(token, groupBytes));
+    Value scale = m.address(m.address(token, wordBytes), kernel::kQuantum * activations.getGroups());
+    scales.push_back(m.splat(m.load(m.f32(), scale), kStripLanes));
+    if (format == BlockFormat::q4) {
+      Value sum = m.load(m.builder.getI32Type(), m.address(scale, 4 * activations.getGroups()));
+      codeSums.push_back(m.splat(m.multiply(sum, m.i32(8)), kStripLanes));
+    }
+  }
+  Value recordBytes = m.multiply(group, m.i64(weights.getRecordBytes()));
+  for (auto [r, row] : llvm::enumerate(walk.rows)) {
+    Value record = m.address(row, recordBytes), rowScales = m.address(record, payload);
+    if (walk.prefetch)
+      for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
+        prefetch(record, line);
+    if (walk.firstStrip) {
+      record = m.address(record, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
+      rowScales = m.address(rowScales, m.multiply(walk.firstStrip, m.i64(2 * kStripLanes)));
+    }
+    for (int64_t s = 0; s < walk.strips; ++s) {
+      Value strip = m.address(record, 4 * kStripLanes * s);
+      SmallVector<Value> dots = format == BlockFormat::q4 ? dotQ4(strip, codes, codeSums) : dotQ8(strip, codes);
+      Value rowScale =
+          m.widen(m.load(m.lanes(kStripLanes, m.builder.getF16Type()), m.address(rowScales, 2 * kStripLanes * s)));
+      for (auto [t, dot] : llvm::enumerate(dots)) {
+        Value &sum = sums[walk.at(r, t, s)];
+        Value value = m.create<arith::SIToFPOp>(f32x8, dot);
+        sum = m.add(sum, m.multiply(value, m.multiply(rowScale, scales[t])));
+      }
+    }
+  }
+}
+
+Value SpanDotLowering::broadcastBytes(Value pointer, int64_t offset) {
+  return m.bitcast(m.splat(m.load(m.builder.getI32Type(), m.address(pointer, offset)), kStripLanes), i8x32);
+}
+Value SpanDotLowering::product(Value unsignedBytes, Value signedBytes) {
+  return m.intrinsic("llvm.x86.avx2.pmadd.ub.sw", i16x16, {unsignedBytes, signedBytes});
+}
+Value SpanDotLowering::addPairs(Value i16Pairs) {
+  return m.intrinsic("llvm.x86.avx2.pmadd.wd", i32x8, {i16Pairs, m.splatConstant(i16x16, 1)});
+}
+
+SmallVector<Value> SpanDotLowering::dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> sums) {
+  // Codes stay unsigned, 0 to 15: the 8 sums of two products of a lane fit in i16, 8 * 2 * 15 * 127 = 30480.
+  SmallVector<Value> dots(codes.size());
+  Value nibble = m.splatConstant(i8x32, 15);
+  for (int64_t dword = 0; dword < 4; ++dword) {
+    Value bytes = m.load(i8x32, m.address(record, 128 * dword));
+    Value shifted = m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, i16x16), m.splatConstant(i16x16, 4)), i8x32);
+    Value low = m.create<arith::AndIOp>(bytes, nibble), high = m.create<arith::AndIOp>(shifted, nibble);
+    for (auto [code, dot] : llvm::zip(codes, dots)) {
+      Value a = product(low, broadcastBytes(code, 8 * dword)), b = product(high, broadcastBytes(code, 8 * dword + 4));
+      dot = dot ? m.add(m.add(dot, a), b) : m.add(a, b);
+    }
+  }
+  for (auto [dot, sum] : llvm::zip(dots, sums))
+    dot = m.create<arith::SubIOp>(addPairs(dot), sum);
+  return dots;
+}
+
+SmallVector<Value> SpanDotLowering::dotQ8(Value record, ArrayRef<Value> codes) {
+  // |w| is unsigned, up to 128, and x takes w's sign: a sum of two products fits in i16, 2 * 128 * 127 = 32512.
+  SmallVector<Value> dots(codes.size());
+  for (int64_t dword = 0; dword < 8; ++dword) {
+    Value bytes = m.load(i8x32, m.address(record, 128 * dword));
+    Value magnitude = m.create<LLVM::AbsOp>(i8x32, bytes, /*is_int_min_poison=*/false);
+    for (auto [code, dot] : llvm::zip(codes, dots)) {
+      Value x = m.intrinsic("llvm.x86.avx2.psign.b", i8x32, {broadcastBytes(code, 4 * dword), bytes});
+      Value sum = addPairs(product(magnitude, x));
+      dot = dot ? m.add(dot, sum) : sum;
+    }
+  }
+  return dots;
+}
+
+//===----------------------------------------------------------------------===//
+// Floats: one accumulator per row and token runs through the span
+//===----------------------------------------------------------------------===//
+
+void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums) {
+  int64_t inputsPerDword = format == BlockFormat::f32 ? 1 : 2, dwords = kernel::kQuantum / inputsPerDword;
+  int64_t unroll = 4 / inputsPerDword;
+  SmallVector<Value> records, inputs;
+  for (Value row : walk.rows)
+    records.push_back(m.address(row, m.multiply(group, m.i64(weights.getRecordBytes()))));
+  for (Value token : walk.tokens)
+    inputs.push_back(m.address(token, m.multiply(group, m.i64(4 * kernel::kQuantum))));
+  int64_t together = std::max<int64_t>(1, kFloatAccumulators / int64_t(walk.rows.size() * walk.tokens.size()));
+  for (int64_t strip = 0; strip < walk.strips; strip += together) {
+    int64_t count = std::min(together, walk.strips - strip);
+    Walk part{walk.rows, walk.tokens, Value(), count, false};
+    SmallVector<Value> initial;
+    for (size_t r = 0; r < walk.rows.size(); ++r)
+      for (size_t t = 0; t < walk.tokens.size(); ++t)
+        for (int64_t s = 0; s < count; ++s)
+          initial.push_back(sums[walk.at(r, t, strip + s)]);
+    Value stripBytes = m.i64(4 * kStripLanes * strip);
+    if (walk.firstStrip)
+      stripBytes = m.add(stripBytes, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
+    SmallVector<Value> done = m.loop(m.i64(0), m.i64(dwords), unroll, initial, [&](Value dword, ValueRange carried) {
+      SmallVector<Value> next(carried);
+      Value dwordBytes = m.multiply(dword, m.i64(128)), inputBytes = m.multiply(dword, m.i64(4 * inputsPerDword));
+      for (int64_t step = 0; step < unroll; ++step) {
+        SmallVector<Value> broadcast;
+        for (Value input : inputs)
+          for (int64_t k = 0; k < inputsPerDword; ++k)
+            broadcast.push_back(m.splat(
+                m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))), kStripLanes));
+        for (size_t r = 0; r < records.size(); ++r) {
+          Value row = m.address(m.address(records[r], dwordBytes), 128 * step);
+          if (walk.prefetch && strip == 0)
+            for (int64_t line = 0; line < 128; line += kLine)
+              prefetch(row, line);
+          for (int64_t s = 0; s < count; ++s) {
+            SmallVector<Value> floats = widenDword(m.address(m.address(row, stripBytes), 4 * kStripLanes * s));
+            for (int64_t k = 0; k < inputsPerDword; ++k)
+              for (size_t t = 0; t < inputs.size(); ++t) {
+                Value &sum = next[part.at(r, t, s)];
+                sum = m.add(sum, m.multiply(floats[k], broadcast[t * inputsPerDword + k]));
+              }
+          }
+        }
+      }
+      return next;
+    });
+    for (size_t r = 0; r < walk.rows.size(); ++r)
+      for (size_t t = 0; t < walk.tokens.size(); ++t)
+        for (int64_t s = 0; s < count; ++s)
+          sums[walk.at(r, t, strip + s)] = done[part.at(r, t, s)];
+  }
+}
+
+/// Where the even halves of 8 dwords land when a pair of registers is widened and shuffled within 128 bits; its own inverse.
+static constexpr int64_t kPairedLanes[] = {0, 1, 4, 5, 2, 3, 6, 7};
+
+SmallVector<Value> SpanDotLowering::widenDword(Value dword) {
+  if (format == BlockFormat::f32)
+    return {m.load(f32x8, dword)};
+  if (format == BlockFormat::bf16) {
+    Value bits = m.load(i32x8, dword);
+    Value low = m.create<arith::ShLIOp>(bits, m.splatConstant(i32x8, 16));
+    Value high = m.create<arith::AndIOp>(bits, m.splatConstant(i32x8, -65536));
+    return {m.bitcast(low, f32x8), m.bitcast(high, f32x8)};
+  }
+  Value halves = m.load(m.lanes(16, m.builder.getF16Type()), dword);
+  Value a = m.widen(m.slice(halves, 0, 8)), b = m.widen(m.slice(halves, 8, 8));
+  SmallVector<Value> floats;
+  for (int64_t half = 0; half < 2; ++half) {
+    SmallVector<int64_t> mask;
+    for (int64_t lane : kPairedLanes)
+      mask.push_back(2 * lane + half);
+    floats.push_back(m.shuffle(a, b, mask));
+  }
+  return floats;
+}
+
+Value SpanDotLowering::unpermute(Value sum) {
+  return format == BlockFormat::f16 ? m.shuffle(sum, sum, kPairedLanes) : sum;
+}
+
+} // namespace
+
+Value lowerSpanDot(Machine &machine, kernel::SpanDotOp op, Value weights, Value activations) {
+  return SpanDotLowering(machine, op, weights, activations).lower();
+}
+
+} // namespace freeport::cpu

@@ -1,0 +1,47 @@
+// The device `cpu`: kernels compiled for x86-64-v3, on the host's memory and threads.
+#include "backends/cpu/runtime/executable.h"
+
+#include <string_view>
+
+namespace freeport::cpu {
+namespace {
+
+bool offers(std::string_view condition) {
+#if defined(__x86_64__)
+  // The builtin takes literals only.
+  if (condition == "avx2")
+    return __builtin_cpu_supports("avx2");
+  if (condition == "f16c")
+    return __builtin_cpu_supports("f16c");
+  if (condition == "bmi2")
+    return __builtin_cpu_supports("bmi2");
+  if (condition == "fma")
+    return __builtin_cpu_supports("fma");
+#endif
+  return false;
+}
+
+struct Traits {
+  static constexpr const char *name = "cpu";
+
+  static const char *rejects(const char *target, const char *const *conditions, size_t count) {
+    if (std::string_view(target) != "x86-64-v3")
+      return "expects an executable for x86-64-v3";
+    for (size_t number = 0; number < count; ++number)
+      if (!offers(conditions[number]))
+        return "expects a processor with AVX2, F16C, BMI2 and FMA (x86-64-v3)";
+    return nullptr;
+  }
+
+  static Result<std::unique_ptr<HostExecutable>> load(std::span<const std::byte> content, uint32_t version,
+                                                      std::span<const char *const> kernel_names) {
+    return load_executable(content, version, kernel_names);
+  }
+};
+
+} // namespace
+} // namespace freeport::cpu
+
+extern "C" const fp_device_api *freeport_cpu_device(void) {
+  return freeport::host_device_api<freeport::cpu::Traits>();
+}
