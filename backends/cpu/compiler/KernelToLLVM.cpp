@@ -87,9 +87,9 @@ LogicalResult KernelLowering::run() {
     builder.setInsertionPoint(op);
     m.location = op->getLoc();
     lower(op);
-    op->dropAllUses();
-    op->erase();
   }
+  for (Operation *op : llvm::reverse(operations)) // at the end: a kernel.local stands for its pointer until then
+    op->erase();
   function.erase();
   return success();
 }
