@@ -66,7 +66,8 @@ Value Machine::slice(Value vector, int64_t first, int64_t count) {
 Value Machine::concatenate(ArrayRef<Value> vectors) {
   if (vectors.size() == 1)
     return vectors[0];
-  Value a = concatenate(vectors.take_front(vectors.size() / 2)), b = concatenate(vectors.drop_front(vectors.size() / 2));
+  Value a = concatenate(vectors.take_front(vectors.size() / 2)),
+        b = concatenate(vectors.drop_front(vectors.size() / 2));
   return shuffle(a, b, llvm::to_vector(llvm::seq<int64_t>(0, 2 * cast<VectorType>(a.getType()).getNumElements())));
 }
 Value Machine::bitcast(Value value, Type type) { return create<LLVM::BitcastOp>(type, value); }
@@ -79,7 +80,8 @@ Value Machine::widen(Value value) {
   return create<arith::ExtFOp>(type, value);
 }
 Value Machine::intrinsic(StringRef name, Type result, ValueRange operands) {
-  return create<LLVM::CallIntrinsicOp>(result, builder.getStringAttr(name), operands, LLVM::FastmathFlagsAttr::get(builder.getContext(), {}))
+  return create<LLVM::CallIntrinsicOp>(result, builder.getStringAttr(name), operands,
+                                       LLVM::FastmathFlagsAttr::get(builder.getContext(), {}))
       .getResults();
 }
 

@@ -1,5 +1,6 @@
-// Writes the machine-near IR that kernel ops become: addresses as LLVM pointers, everything else in arith, vector and scf on
-// vectors of one dimension, which the upstream conversions take from there. Shared by KernelToLLVM.cpp and SpanDot.cpp.
+// Writes the machine-near IR that kernel ops become: addresses as LLVM pointers, everything else in arith, vector and
+// scf on vectors of one dimension, which the upstream conversions take from there. Shared by KernelToLLVM.cpp and
+// SpanDot.cpp.
 #pragma once
 
 #include "dialects/kernel/Kernel.h"
@@ -10,7 +11,8 @@
 
 namespace freeport::cpu {
 
-/// Emits at a builder's insertion point. Addresses are `!llvm.ptr`, sizes and offsets i64, in bytes unless said otherwise.
+/// Emits at a builder's insertion point. Addresses are `!llvm.ptr`, sizes and offsets i64, in bytes unless said
+/// otherwise.
 class Machine {
 public:
   Machine(mlir::OpBuilder &builder, mlir::Location location) : builder(builder), location(location) {}

@@ -1,5 +1,5 @@
-// The pass freeport-cpu-lower-kernel. A program's 32 lanes become vectors of 32, which LLVM cuts into four registers; memory
-// operands become pointers; each kernel op but span_dot (SpanDot.cpp) has one function below.
+// The pass freeport-cpu-lower-kernel. A program's 32 lanes become vectors of 32, which LLVM cuts into four registers;
+// memory operands become pointers; each kernel op but span_dot (SpanDot.cpp) has one function below.
 #include "backends/cpu/compiler/KernelLowering.h"
 #include "backends/cpu/compiler/Pipeline.h"
 
@@ -100,7 +100,8 @@ void KernelLowering::lower(Operation *op) {
       .Case<ReturnOp>([&](ReturnOp) { m.create<func::ReturnOp>(); })
       .Case<ProgramIdOp>([&](ProgramIdOp id) { replace(grid[static_cast<int>(id.getDimension())]); })
       .Case<LaneIdOp>([&](LaneIdOp) {
-        replace(m.create<arith::ConstantOp>(builder.getI32VectorAttr(llvm::to_vector(llvm::seq<int32_t>(0, kQuantum)))));
+        replace(
+            m.create<arith::ConstantOp>(builder.getI32VectorAttr(llvm::to_vector(llvm::seq<int32_t>(0, kQuantum)))));
       })
       .Case<LocalOp>([&](LocalOp local) {
         int64_t width = local.getBuffer().getType().getElementType().getIntOrFloatBitWidth() / 8;
@@ -235,8 +236,8 @@ void KernelLowering::lower(StageOp op) {
 void KernelLowering::lower(StoreGroupOp op) {
   ActivationsType type = op.getActivations().getType();
   Value group = m.toI64(op.getGroup());
-  Value record = m.address(pointers.at(op.getActivations()),
-                           m.multiply(m.toI64(op.getToken()), m.i64(type.getTokenBytes())));
+  Value record =
+      m.address(pointers.at(op.getActivations()), m.multiply(m.toI64(op.getToken()), m.i64(type.getTokenBytes())));
   int64_t width = bytesOf(type.getElementType());
   m.store(op.getValue(), m.address(record, m.multiply(group, m.i64(kQuantum * width))));
   if (!type.isQuantized())
@@ -308,7 +309,10 @@ Value KernelLowering::lower(UnpackOp op) {
   Value number = m.add(m.multiply(block, m.i64(type.getGroups())), group);
   Value record = m.address(pointers.at(op.getWeights()), m.multiply(number, m.i64(type.getRecordBytes())));
   Value payload = m.address(record, m.multiply(lane, m.i64(4)));
-  int64_t inputsPerDword = format == BlockFormat::f32 ? 1 : format == BlockFormat::q8 ? 4 : format == BlockFormat::q4 ? 8 : 2;
+  int64_t inputsPerDword = format == BlockFormat::f32  ? 1
+                           : format == BlockFormat::q8 ? 4
+                           : format == BlockFormat::q4 ? 8
+                                                       : 2;
   int64_t dwords = kQuantum / inputsPerDword;
   auto words = m.lanes(dwords, builder.getI32Type());
   Value bits = m.zero(words);
@@ -323,7 +327,8 @@ Value KernelLowering::lower(UnpackOp op) {
   } else if (format == BlockFormat::bf16) {
     Value halves = m.bitcast(bits, m.lanes(kQuantum, builder.getI16Type()));
     auto wide = m.lanes(kQuantum, builder.getI32Type());
-    result = m.bitcast(m.create<arith::ShLIOp>(m.create<arith::ExtUIOp>(wide, halves), m.splatConstant(wide, 16)), lanes);
+    result =
+        m.bitcast(m.create<arith::ShLIOp>(m.create<arith::ExtUIOp>(wide, halves), m.splatConstant(wide, 16)), lanes);
   } else {
     Value codes = m.bitcast(bits, m.lanes(4 * dwords, builder.getI8Type()));
     if (format == BlockFormat::q4) {
@@ -336,8 +341,7 @@ Value KernelLowering::lower(UnpackOp op) {
       codes = m.shuffle(low, high, order);
       codes = m.create<arith::SubIOp>(codes, m.splatConstant(cast<VectorType>(codes.getType()), 8));
     }
-    Value scale = m.load(builder.getF16Type(),
-                         m.address(m.address(record, m.multiply(lane, m.i64(2))), 128 * dwords));
+    Value scale = m.load(builder.getF16Type(), m.address(m.address(record, m.multiply(lane, m.i64(2))), 128 * dwords));
     Value floats = m.create<arith::SIToFPOp>(lanes, codes);
     result = m.multiply(m.splat(m.widen(scale), kQuantum), floats);
   }

@@ -1,5 +1,6 @@
 // From the LLVM dialect to an ELF shared object. Each kernel is optimised lightly and compiled on its own, in parallel:
-// generic -O3 reassociates the integer sums of span_dot and its scheduler spills accumulators, which costs up to a fifth.
+// generic -O3 reassociates the integer sums of span_dot and its scheduler spills accumulators, which costs up to a
+// fifth.
 #include "backends/cpu/compiler/Pipeline.h"
 
 #include "lld/Common/Driver.h"
@@ -35,7 +36,8 @@ namespace {
 
 constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
 constexpr const char *kTarget = "x86-64-v3";
-constexpr const char *kPasses = "function(sroa,early-cse,instsimplify,loop-mssa(licm),simplifycfg,loop(loop-reduce),early-cse)";
+constexpr const char *kPasses =
+    "function(sroa,early-cse,instsimplify,loop-mssa(licm),simplifycfg,loop(loop-reduce),early-cse)";
 
 /// One kernel on its way; the context is its own, so that kernels compile in parallel.
 struct Unit {
@@ -59,8 +61,8 @@ std::unique_ptr<LLVMTargetMachine> createMachine(std::string &failure) {
     return nullptr;
   TargetOptions options;
   options.AllowFPOpFusion = FPOpFusion::Strict; // portable numerics: multiply and add round separately
-  return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(
-      target->createTargetMachine(kTriple, kTarget, "", options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
+  return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(target->createTargetMachine(
+      kTriple, kTarget, "", options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
 }
 
 void optimize(Module &module, LLVMTargetMachine &machine) {
@@ -153,7 +155,7 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
       return object.takeError();
     files.push_back(*object);
   }
-  std::vector<const char *> arguments = {"ld.lld",  "-shared", "--no-undefined", "--strip-all", "--build-id=none",
+  std::vector<const char *> arguments = {"ld.lld",      "-shared", "--no-undefined", "--strip-all", "--build-id=none",
                                          "--threads=1", "-o"};
   for (SmallString<128> &file : files)
     arguments.push_back(file.c_str());
@@ -168,7 +170,8 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
     if (result.retCode)
       return createStringError("cpu: linking failed: " + messages);
   }
-  auto content = MemoryBuffer::getFile(files[0], /*IsText=*/false, /*RequiresNullTerminator=*/false, /*IsVolatile=*/true);
+  auto content =
+      MemoryBuffer::getFile(files[0], /*IsText=*/false, /*RequiresNullTerminator=*/false, /*IsVolatile=*/true);
   if (!content)
     return createStringError(files[0] + ": " + content.getError().message());
   return std::vector<char>((*content)->getBufferStart(), (*content)->getBufferEnd());

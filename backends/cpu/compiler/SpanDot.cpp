@@ -1,5 +1,6 @@
-// The hot op for AVX2. A walk goes over the groups of a span with its accumulators in registers: one token walks all lanes of
-// several row blocks together, so that memory streams; several tokens walk one row block in strips of 8 or 16 lanes.
+// The hot op for AVX2. A walk goes over the groups of a span with its accumulators in registers: one token walks all
+// lanes of several row blocks together, so that memory streams; several tokens walk one row block in strips of 8 or 16
+// lanes.
 #include "backends/cpu/compiler/KernelLowering.h"
 
 using namespace mlir;
@@ -16,7 +17,7 @@ constexpr int64_t kStreams = 4;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
 /// How far ahead of its reads a stream prefetches, in bytes, and a cache line.
-constexpr int64_t kPrefetchDistance = 1152;
+constexpr int64_t kPrefetchDistance = 576;
 constexpr int64_t kLine = 64;
 
 class SpanDotLowering {
@@ -28,7 +29,8 @@ public:
   Value lower();
 
 private:
-  /// Which part of the result a walk computes: row blocks x tokens x strips, from a strip that may be known at run time only.
+  /// Which part of the result a walk computes: row blocks x tokens x strips, from a strip that may be known at run time
+  /// only.
   struct Walk {
     ArrayRef<Value> rows, tokens;
     Value firstStrip;
@@ -42,8 +44,9 @@ private:
   SmallVector<Value> walk(const Walk &walk);
   void addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums);
   void addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums);
-  /// Exact dots of a strip of a record and each token's group, as vector<8xi32>; `codes` are addresses of the tokens' groups.
-  SmallVector<Value> dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> sums);
+  /// Exact dots of a strip of a record and each token's group, as vector<8xi32>; `codes` and `scales` are addresses
+  /// of the tokens' groups and of their scales.
+  SmallVector<Value> dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> scales);
   SmallVector<Value> dotQ8(Value record, ArrayRef<Value> codes);
   /// The weights of a dword of a strip as floats, one vector per input, lanes in the order of `unpermute`.
   SmallVector<Value> widenDword(Value dword);
@@ -79,8 +82,7 @@ Value SpanDotLowering::lower() {
   for (Value rowBlock : op.getRowBlocks())
     rows.push_back(records(rowBlock));
   for (Value token : op.getTokens())
-    tokens.push_back(
-        m.address(activationBase, m.multiply(m.toI64(token), m.i64(activations.getTokenBytes()))));
+    tokens.push_back(m.address(activationBase, m.multiply(m.toI64(token), m.i64(activations.getTokenBytes()))));
 
   auto type = cast<VectorType>(op.getResult().getType());
   Value result = m.zero(type);
@@ -104,13 +106,13 @@ Value SpanDotLowering::lower() {
   for (size_t row = 0; row < rows.size(); ++row)
     for (size_t token = 0; token < tokens.size(); token += kStreams)
       m.loop(m.i64(0), m.i64(kStrips), strips, {}, [&](Value strip, ValueRange) -> SmallVector<Value> {
-        Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(kStreams), strip, strips, false};
+        Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(kStreams), strip, strips,
+                  false};
         SmallVector<Value> sums = walk(part);
         Value offset = m.multiply(strip, m.i64(4 * kStripLanes));
         for (size_t t = 0; t < part.tokens.size(); ++t)
           for (int64_t s = 0; s < strips; ++s)
-            m.store(sums[part.at(0, t, s)],
-                    m.address(m.address(place(row, token + t), offset), 4 * kStripLanes * s));
+            m.store(sums[part.at(0, t, s)], m.address(m.address(place(row, token + t), offset), 4 * kStripLanes * s));
         return {};
       });
   for (size_t row = 0; row < rows.size(); ++row)
@@ -144,16 +146,11 @@ void SpanDotLowering::prefetch(Value pointer, int64_t offset) {
 
 void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums) {
   int64_t payload = format == BlockFormat::q8 ? 1024 : 512;
-  SmallVector<Value> codes, scales, codeSums;
+  SmallVector<Value> codes, scales;
   Value groupBytes = m.multiply(group, m.i64(kernel::kQuantum)), wordBytes = m.multiply(group, m.i64(4));
   for (Value token : walk.tokens) {
     codes.push_back(m.address(token, groupBytes));
-    Value scale = m.address(m.address(token, wordBytes), kernel::kQuantum * activations.getGroups());
-    scales.push_back(m.splat(m.load(m.f32(), scale), kStripLanes));
-    if (format == BlockFormat::q4) {
-      Value sum = m.load(m.builder.getI32Type(), m.address(scale, 4 * activations.getGroups()));
-      codeSums.push_back(m.splat(m.multiply(sum, m.i32(8)), kStripLanes));
-    }
+    scales.push_back(m.address(m.address(token, wordBytes), kernel::kQuantum * activations.getGroups()));
   }
   Value recordBytes = m.multiply(group, m.i64(weights.getRecordBytes()));
   for (auto [r, row] : llvm::enumerate(walk.rows)) {
@@ -167,13 +164,13 @@ void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRe
     }
     for (int64_t s = 0; s < walk.strips; ++s) {
       Value strip = m.address(record, 4 * kStripLanes * s);
-      SmallVector<Value> dots = format == BlockFormat::q4 ? dotQ4(strip, codes, codeSums) : dotQ8(strip, codes);
+      SmallVector<Value> dots = format == BlockFormat::q4 ? dotQ4(strip, codes, scales) : dotQ8(strip, codes);
       Value rowScale =
           m.widen(m.load(m.lanes(kStripLanes, m.builder.getF16Type()), m.address(rowScales, 2 * kStripLanes * s)));
       for (auto [t, dot] : llvm::enumerate(dots)) {
         Value &sum = sums[walk.at(r, t, s)];
-        Value value = m.create<arith::SIToFPOp>(f32x8, dot);
-        sum = m.add(sum, m.multiply(value, m.multiply(rowScale, scales[t])));
+        Value value = m.create<arith::SIToFPOp>(f32x8, dot), scale = m.splat(m.load(m.f32(), scales[t]), kStripLanes);
+        sum = m.add(sum, m.multiply(value, m.multiply(rowScale, scale)));
       }
     }
   }
@@ -189,7 +186,7 @@ Value SpanDotLowering::addPairs(Value i16Pairs) {
   return m.intrinsic("llvm.x86.avx2.pmadd.wd", i32x8, {i16Pairs, m.splatConstant(i16x16, 1)});
 }
 
-SmallVector<Value> SpanDotLowering::dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> sums) {
+SmallVector<Value> SpanDotLowering::dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> scales) {
   // Codes stay unsigned, 0 to 15: the 8 sums of two products of a lane fit in i16, 8 * 2 * 15 * 127 = 30480.
   SmallVector<Value> dots(codes.size());
   Value nibble = m.splatConstant(i8x32, 15);
@@ -202,8 +199,10 @@ SmallVector<Value> SpanDotLowering::dotQ4(Value record, ArrayRef<Value> codes, A
       dot = dot ? m.add(m.add(dot, a), b) : m.add(a, b);
     }
   }
-  for (auto [dot, sum] : llvm::zip(dots, sums))
-    dot = m.create<arith::SubIOp>(addPairs(dot), sum);
+  for (auto [dot, scale] : llvm::zip(dots, scales)) {
+    Value sum = m.load(m.builder.getI32Type(), m.address(scale, 4 * activations.getGroups()));
+    dot = m.create<arith::SubIOp>(addPairs(dot), m.splat(m.multiply(sum, m.i32(8)), kStripLanes));
+  }
   return dots;
 }
 
@@ -253,8 +252,9 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
         SmallVector<Value> broadcast;
         for (Value input : inputs)
           for (int64_t k = 0; k < inputsPerDword; ++k)
-            broadcast.push_back(m.splat(
-                m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))), kStripLanes));
+            broadcast.push_back(
+                m.splat(m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))),
+                        kStripLanes));
         for (size_t r = 0; r < records.size(); ++r) {
           Value row = m.address(m.address(records[r], dwordBytes), 128 * step);
           if (walk.prefetch && strip == 0)
@@ -279,7 +279,8 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
   }
 }
 
-/// Where the even halves of 8 dwords land when a pair of registers is widened and shuffled within 128 bits; its own inverse.
+/// Where the even halves of 8 dwords land when a pair of registers is widened and shuffled within 128 bits; its own
+/// inverse.
 static constexpr int64_t kPairedLanes[] = {0, 1, 4, 5, 2, 3, 6, 7};
 
 SmallVector<Value> SpanDotLowering::widenDword(Value dword) {

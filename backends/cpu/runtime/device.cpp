@@ -42,6 +42,4 @@ struct Traits {
 } // namespace
 } // namespace freeport::cpu
 
-extern "C" const fp_device_api *freeport_cpu_device(void) {
-  return freeport::host_device_api<freeport::cpu::Traits>();
-}
+extern "C" const fp_device_api *freeport_cpu_device(void) { return freeport::host_device_api<freeport::cpu::Traits>(); }

@@ -50,7 +50,8 @@ Result<ElfLibrary> ElfLibrary::load(std::span<const std::byte> content) {
       return Status(Code::kIo, std::string("cpu executable: write: ") + strerror(errno));
     done += static_cast<size_t>(count);
   }
-  // The loader takes libraries of one path for one library: the descriptor stays open, so that its path stays this one's.
+  // The loader takes libraries of one path for one library: the descriptor stays open, so that its path stays this
+  // one's.
   std::string path = "/proc/self/fd/" + std::to_string(file);
   library.handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library.handle_)

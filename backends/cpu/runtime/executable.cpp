@@ -50,7 +50,8 @@ Result<std::unique_ptr<HostExecutable>> load_executable(std::span<const std::byt
   for (const char *name : kernel_names) {
     void *address = library.find(name);
     if (!address)
-      return Status(Code::kCorrupt, std::string("cpu executable: expects a kernel '") + name + "', got none of that name");
+      return Status(Code::kCorrupt,
+                    std::string("cpu executable: expects a kernel '") + name + "', got none of that name");
     kernels.push_back(reinterpret_cast<Kernel>(address));
   }
   return std::unique_ptr<HostExecutable>(new CpuExecutable(std::move(library), std::move(kernels)));

@@ -1,5 +1,5 @@
-// A kernel from text to a function that tests call: parsed, lowered and linked by the cpu backend, loaded from an anonymous
-// file. The tests beside this one compute what to expect by plain loops.
+// A kernel from text to a function that tests call: parsed, lowered and linked by the cpu backend, loaded from an
+// anonymous file. The tests beside this one compute what to expect by plain loops.
 #pragma once
 
 #include "backends/cpu/compiler/Pipeline.h"
@@ -69,7 +69,8 @@ inline float fromHalf(uint16_t bits) { return static_cast<float>(std::bit_cast<_
 inline uint16_t toHalf(float value) { return std::bit_cast<uint16_t>(static_cast<_Float16>(value)); }
 
 /// Both sequences hold the same bits.
-template <typename T> void expectSameBits(const std::vector<T> &actual, const std::vector<T> &expected, const char *what) {
+template <typename T>
+void expectSameBits(const std::vector<T> &actual, const std::vector<T> &expected, const char *what) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i)
     if (memcmp(&actual[i], &expected[i], sizeof(T)) != 0) {

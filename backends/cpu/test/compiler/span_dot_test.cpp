@@ -1,4 +1,5 @@
-// kernel.span_dot and kernel.unpack over formats and awkward shapes, bit for bit against plain loops in the documented order.
+// kernel.span_dot and kernel.unpack over formats and awkward shapes, bit for bit against plain loops in the documented
+// order.
 #include "backends/cpu/test/compiler/kernel_program.h"
 
 namespace freeport::cpu::test {
@@ -45,7 +46,8 @@ public:
       if (format == BlockFormat::q4 || format == BlockFormat::q8) {
         int32_t exact = 0;
         for (int64_t k = 32 * group; k < 32 * group + 32; ++k)
-          exact += static_cast<int32_t>(values[index(entry, row, k)]) * static_cast<int32_t>(inputs[token * groups * 32 + k]);
+          exact += static_cast<int32_t>(values[index(entry, row, k)]) *
+                   static_cast<int32_t>(inputs[token * groups * 32 + k]);
         float scales = scale(entry, row, group) * tokenScales[token * groups + group];
         float product = static_cast<float>(exact) * scales;
         sum = sum + product;
@@ -149,10 +151,12 @@ void checkSpanDot(BlockFormat format, Shape shape, bool bank) {
   std::string weights = std::string("!kernel.weights<") + name(format) + ", " +
                         (bank ? "2x" + matrix + ", stride = " + std::to_string(operands.entryBytes) : matrix) + ">";
   bool quantized = format == BlockFormat::q8 || format == BlockFormat::q4;
-  std::string activations = std::string("!kernel.activations<") + (quantized ? "i8, " : "f32, ") + std::to_string(K) + ">";
+  std::string activations =
+      std::string("!kernel.activations<") + (quantized ? "i8, " : "f32, ") + std::to_string(K) + ">";
   std::string result = "vector<" + std::to_string(R) + "x" + std::to_string(T) + "x32xf32>";
-  std::string text = "kernel.func @k(%w: " + weights + ", %x: " + activations +
-                     ", %y: !kernel.buffer<f32>, %n: index) {\n  %span = kernel.program_id x\n  %entry = kernel.program_id y\n";
+  std::string text =
+      "kernel.func @k(%w: " + weights + ", %x: " + activations +
+      ", %y: !kernel.buffer<f32>, %n: index) {\n  %span = kernel.program_id x\n  %entry = kernel.program_id y\n";
   std::string rows, tokens, stores;
   // Row blocks backwards and tokens from the second on, so that a lowering which ignores them fails.
   for (int64_t i = 0; i < std::max(R, T) + 1; ++i)
@@ -161,14 +165,15 @@ void checkSpanDot(BlockFormat format, Shape shape, bool bank) {
     rows += (r ? ", %i" : "%i") + std::to_string(R - 1 - r);
   for (int64_t t = 0; t < T; ++t)
     tokens += (t ? ", %i" : "%i") + std::to_string(t + 1);
-  text += "  %d = kernel.span_dot %w " + std::string(bank ? "entry %entry " : "") + "rows[" + rows + "] span %span, %x tokens[" +
-          tokens + "] : " + weights + ", " + activations + " -> " + result + "\n";
+  text += "  %d = kernel.span_dot %w " + std::string(bank ? "entry %entry " : "") + "rows[" + rows +
+          "] span %span, %x tokens[" + tokens + "] : " + weights + ", " + activations + " -> " + result + "\n";
   for (int64_t r = 0; r < R; ++r)
     for (int64_t t = 0; t < T; ++t) {
       std::string id = std::to_string(r) + "_" + std::to_string(t);
-      text += "  %v" + id + " = vector.extract %d[" + std::to_string(r) + ", " + std::to_string(t) + "] : vector<32xf32> from " +
-              result + "\n  %a" + id + " = arith.constant " + std::to_string(32 * (r * T + t)) + " : index\n" +
-              "  kernel.store_lanes %v" + id + ", %y[%a" + id + "] : vector<32xf32>, !kernel.buffer<f32>\n";
+      text += "  %v" + id + " = vector.extract %d[" + std::to_string(r) + ", " + std::to_string(t) +
+              "] : vector<32xf32> from " + result + "\n  %a" + id + " = arith.constant " +
+              std::to_string(32 * (r * T + t)) + " : index\n" + "  kernel.store_lanes %v" + id + ", %y[%a" + id +
+              "] : vector<32xf32>, !kernel.buffer<f32>\n";
     }
   KernelProgram program(text + "  kernel.return\n}\n");
   for (int64_t entry = 0; entry < (bank ? 2 : 1); ++entry)
