@@ -1,0 +1,431 @@
+// Every backend against the reference, bit for bit: packed dot products over formats and awkward shapes, random
+// kernels, and each kernel that the test models lower to. A backend joins by standing in backends/CMakeLists.txt.
+#include "compiler/frontend/Frontend.h"
+#include "compiler/lowering/Pipeline.h"
+#include "compiler/lowering/Register.h"
+#include "dialects/kernel/Kernel.h"
+#include "test/conformance/RunKernel.h"
+
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Parser/Parser.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+using namespace mlir;
+
+namespace freeport {
+namespace {
+
+using Bytes = std::vector<char>;
+using Buffers = std::vector<Bytes>;
+
+template <typename T> void put(Bytes &bytes, size_t at, T value) { std::memcpy(bytes.data() + at, &value, sizeof(T)); }
+
+class BackendsAgree : public testing::Test {
+protected:
+  BackendsAgree() : context(MLIRContext::Threading::DISABLED), random(1) {
+    DialectRegistry registry;
+    registerDialects(registry);
+    context.appendDialectRegistry(registry);
+    context.loadAllAvailableDialects();
+  }
+
+  uint32_t below(uint32_t bound) { return random() % bound; }
+  /// A number between -1 and 1, never subnormal.
+  float number() { return (static_cast<int32_t>(below(2000001)) - 1000000) * 1e-6f; }
+  /// The bits of such a number as f16: exponents 2^-10 to 2^-1.
+  uint16_t half() { return static_cast<uint16_t>(0x1400 + below(0x2400) + 0x8000 * below(2)); }
+
+  /// Operands of a kernel: numbers in buffers of floats, 0 and 1 in those of integers, packed weights, and activations
+  /// with the sums that their bytes have. Buffers hold `bufferBytes`, activations `tokens` records.
+  Buffers operands(kernel::FuncOp function, size_t bufferBytes, int64_t tokens) {
+    Buffers buffers;
+    for (Type type : function.getArgumentTypes()) {
+      if (auto buffer = dyn_cast<kernel::BufferType>(type))
+        buffers.push_back(fillBuffer(buffer.getElementType(), bufferBytes));
+      else if (auto weights = dyn_cast<kernel::WeightsType>(type))
+        buffers.push_back(fillWeights(weights));
+      else if (auto activations = dyn_cast<kernel::ActivationsType>(type))
+        buffers.push_back(fillActivations(activations, tokens));
+    }
+    return buffers;
+  }
+
+  /// Runs `function` everywhere and expects the reference's bits. Counts the kernels that changed their operands.
+  void check(ModuleOp module, kernel::FuncOp function, const Buffers &operands, ArrayRef<int64_t> scalars,
+             std::array<int64_t, 3> grid) {
+    Buffers expected = operands;
+    const Backend *reference = llvm::cantFail(findBackend("reference"));
+    std::string name = function.getSymName().str();
+    if (llvm::Error error = runKernel(*reference, module, name, expected, scalars, grid)) {
+      FAIL() << name << ": " << llvm::toString(std::move(error));
+    }
+    effective += expected != operands;
+    for (const std::unique_ptr<Backend> &backend : backends()) {
+      if (backend.get() == reference)
+        continue;
+      Buffers found = operands;
+      if (llvm::Error error = runKernel(*backend, module, name, found, scalars, grid)) {
+        FAIL() << name << ": " << llvm::toString(std::move(error));
+      }
+      for (size_t i = 0; i < found.size(); ++i)
+        if (found[i] != expected[i]) {
+          auto [mine, theirs] = std::mismatch(found[i].begin(), found[i].end(), expected[i].begin());
+          std::string text;
+          llvm::raw_string_ostream(text) << function;
+          FAIL() << name << " on " << backend->name().str() << ": argument " << i << " differs at byte "
+                 << (mine - found[i].begin()) << "\n"
+                 << text.substr(0, 4000);
+        }
+    }
+  }
+
+  /// As above for a kernel called k.
+  void check(const std::string &text, size_t bufferBytes, int64_t tokens, ArrayRef<int64_t> scalars,
+             std::array<int64_t, 3> grid) {
+    auto module = parseSourceString<ModuleOp>(text, &context);
+    ASSERT_TRUE(module) << text;
+    auto function = module->lookupSymbol<kernel::FuncOp>("k");
+    check(*module, function, operands(function, bufferBytes, tokens), scalars, grid);
+  }
+
+  MLIRContext context;
+  size_t effective = 0;
+
+private:
+  Bytes fillBuffer(Type element, size_t size) {
+    Bytes bytes(size);
+    size_t width = element.getIntOrFloatBitWidth() / 8;
+    for (size_t at = 0; at + width <= size; at += width) {
+      if (element.isF32())
+        put(bytes, at, number());
+      else if (element.isF16())
+        put(bytes, at, half());
+      else if (element.isInteger(32))
+        put(bytes, at, static_cast<int32_t>(below(2)));
+      else
+        bytes[at] = static_cast<char>(below(256));
+    }
+    return bytes;
+  }
+
+  Bytes fillWeights(kernel::WeightsType type) {
+    int64_t entryBytes = type.isBank() ? type.getEntryStride() : type.getEntryBytes();
+    Bytes bytes(entryBytes * std::max<int64_t>(type.getEntries(), 1));
+    for (size_t at = 0; at < bytes.size(); at += 4)
+      put(bytes, at, number()); // any bits are codes
+    int64_t records = type.getRowBlocks() * type.getGroups(), width = type.getRecordBytes();
+    for (int64_t entry = 0; entry < std::max<int64_t>(type.getEntries(), 1); ++entry)
+      for (int64_t record = 0; record < records; ++record) {
+        size_t at = entry * entryBytes + record * width, size = width;
+        if (type.getFormat() == kernel::BlockFormat::f16 || type.getFormat() == kernel::BlockFormat::bf16)
+          for (size_t i = 0; i < size; i += 2)
+            put(bytes, at + i, half()); // as bf16: 2^-87 to 2^-14
+        else if (type.isQuantized())
+          for (int64_t row = 0; row < 32; ++row)
+            put(bytes, at + size - 64 + 2 * row, half());
+      }
+    return bytes;
+  }
+
+  Bytes fillActivations(kernel::ActivationsType type, int64_t tokens) {
+    Bytes bytes(type.getTokenBytes() * tokens);
+    int64_t groups = type.getGroups();
+    for (int64_t token = 0; token < tokens; ++token) {
+      size_t at = token * type.getTokenBytes();
+      for (int64_t group = 0; group < groups; ++group) {
+        int32_t sum = 0;
+        for (int64_t k = 32 * group; k < std::min<int64_t>(32 * group + 32, type.getWidth()); ++k) {
+          auto code = static_cast<int8_t>(static_cast<int32_t>(below(255)) - 127);
+          sum += code;
+          if (type.isQuantized())
+            bytes[at + k] = code;
+          else
+            put(bytes, at + 4 * k, number());
+        }
+        if (!type.isQuantized())
+          continue;
+        put(bytes, at + 32 * groups + 4 * group, std::fabs(number()) + 1e-3f);
+        put(bytes, at + 36 * groups + 4 * group, sum);
+      }
+    }
+    return bytes;
+  }
+
+  std::mt19937 random;
+};
+
+std::string text(int64_t value) { return std::to_string(value); }
+
+/// A kernel that writes the values of a span_dot of R row blocks and T tokens, span by x.
+std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t rowBlocks, int64_t tokens, bool bank) {
+  bool quantized = format[0] == 'q';
+  std::string weights = "!kernel.weights<" + format + ", " + (bank ? "3x" : "") + text(32 * rowBlocks - 5) + "x" +
+                        text(inputs) + (bank ? ", stride = " + text((inputs + 31) / 32 * rowBlocks * 4096) : "") + ">";
+  std::string activations = std::string("!kernel.activations<") + (quantized ? "i8, " : "f32, ") + text(inputs) + ">";
+  std::string result = "vector<" + text(rowBlocks) + "x" + text(tokens) + "x32xf32>", rows, records, stores;
+  std::string body = "%span = kernel.program_id x\n%entry = kernel.program_id y\n";
+  for (int64_t i = 0; i < rowBlocks * tokens + 1; ++i)
+    body += "%c" + text(i) + " = arith.constant " + text(i) + " : index\n";
+  body +=
+      "%size = arith.constant " + text(32 * rowBlocks * tokens) + " : index\n%from = arith.muli %span, %size : index\n";
+  for (int64_t r = 0; r < rowBlocks; ++r)
+    rows += (r ? ", %c" : "%c") + text(rowBlocks - 1 - r);
+  for (int64_t t = 0; t < tokens; ++t)
+    records += (t ? ", %c" : "%c") + text((t + 1) % tokens);
+  body += "%d = kernel.span_dot %w " + std::string(bank ? "entry %entry " : "") + "rows[" + rows +
+          "] span %span, %x tokens[" + records + "] : " + weights + ", " + activations + " -> " + result + "\n";
+  for (int64_t r = 0; r < rowBlocks; ++r)
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::string id = text(r) + "_" + text(t);
+      body += "%v" + id + " = vector.extract %d[" + text(r) + ", " + text(t) + "] : vector<32xf32> from " + result +
+              "\n%o" + id + " = arith.constant " + text(32 * (r * tokens + t)) + " : index\n%a" + id +
+              " = arith.addi %from, %o" + id + " : index\nkernel.store_lanes %v" + id + ", %y[%a" + id +
+              "] : vector<32xf32>, !kernel.buffer<f32>\n";
+    }
+  return "kernel.func @k(%w: " + weights + ", %x: " + activations + ", %y: !kernel.buffer<f32>) {\n" + body +
+         "kernel.return\n}\n";
+}
+
+TEST_F(BackendsAgree, SpanDot) {
+  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+    for (int64_t inputs : {1, 31, 32, 33, 37, 1025}) {
+      int64_t spans = (inputs + 1023) / 1024;
+      for (int64_t rowBlocks = 1; rowBlocks <= 5; ++rowBlocks)
+        for (int64_t tokens = 1; tokens <= 4; ++tokens) {
+          if (inputs != 37 && rowBlocks > 1 && tokens > 1 && (rowBlocks + tokens) % 3)
+            continue; // every pair of counts at one width, a third of them at the others
+          check(spanDotKernel(format, inputs, rowBlocks, tokens, /*bank=*/false), 128 * rowBlocks * tokens * spans,
+                tokens, {}, {spans, 1, 1});
+          if (HasFailure())
+            return;
+        }
+    }
+}
+
+TEST_F(BackendsAgree, SpanDotOfABank) {
+  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+    for (int64_t tokens : {1, 3})
+      check(spanDotKernel(format, 65, 2, tokens, /*bank=*/true), 128 * 2 * tokens, tokens, {}, {1, 3, 1});
+}
+
+/// A random kernel over lanes and uniform values, with loops, branches, masks and memory. Floats stay between -2^20 and
+/// 2^20 and divisors off zero, so that no NaN appears, whose bits the dialect leaves open.
+class RandomKernel {
+public:
+  explicit RandomKernel(uint32_t seed) : random(seed) {}
+
+  std::string write() {
+    body = "%zero = arith.constant 0 : index\n%one = arith.constant 1 : index\n%n32 = arith.constant 32 : index\n"
+           "%limit = arith.constant dense<1048576.0> : vector<32xf32>\n%least = arith.constant dense<-1048576.0> : "
+           "vector<32xf32>\n"
+           "%ones = arith.constant dense<1.0> : vector<32xf32>\n%mask31 = arith.constant dense<31> : vector<32xi32>\n"
+           "%id = kernel.program_id x\n%at = arith.muli %id, %n32 : index\n%lane = kernel.lane_id\n"
+           "%tmp = kernel.local 64 : !kernel.buffer<f32>\n"
+           "%f = kernel.load_lanes %x[%at] : !kernel.buffer<f32> -> vector<32xf32>\n"
+           "%i = kernel.load_lanes %n[%at] : !kernel.buffer<i32> -> vector<32xi32>\n"
+           "%h = kernel.load_lanes %z[%at] : !kernel.buffer<f16> -> vector<32xf16>\n"
+           "%g = arith.extf %h : vector<32xf16> to vector<32xf32>\n";
+    floats = {"%f", "%g", "%ones"};
+    integers = {"%i", "%lane"};
+    statements(25, 2);
+    return "kernel.func @k(%x: !kernel.buffer<f32>, %n: !kernel.buffer<i32>, %z: !kernel.buffer<f16>, "
+           "%y: !kernel.buffer<f32>, %o: !kernel.buffer<i32>, %count: index) {\n" +
+           body + "kernel.store_lanes " + floats.back() + ", %y[%at] : vector<32xf32>, !kernel.buffer<f32>\n" +
+           "kernel.store_lanes " + integers.back() +
+           ", %o[%at] : vector<32xi32>, !kernel.buffer<i32>\nkernel.return\n}\n";
+  }
+
+private:
+  std::string fresh() { return "%r" + std::to_string(++count); }
+  const std::string &oneOf(const std::vector<std::string> &names) { return names[random() % names.size()]; }
+
+  void emit(const std::string &line) { body += line + "\n"; }
+  std::string define(const std::string &right) {
+    std::string name = fresh();
+    emit(name + " = " + right);
+    return name;
+  }
+
+  void addFloat(const std::string &value) {
+    std::string above = define("arith.cmpf ogt, " + value + ", %limit : vector<32xf32>");
+    std::string clamped = define("arith.select " + above + ", %limit, " + value + " : vector<32xi1>, vector<32xf32>");
+    std::string under = define("arith.cmpf olt, " + clamped + ", %least : vector<32xf32>");
+    floats.push_back(define("arith.select " + under + ", %least, " + clamped + " : vector<32xi1>, vector<32xf32>"));
+  }
+
+  void statements(int number, int depth) {
+    for (int i = 0; i < number; ++i)
+      statement(depth);
+  }
+
+  /// A region that ends with a float vector; names of its inside are forgotten behind it.
+  std::string region(int number, int depth) {
+    std::vector<std::string> outerFloats = floats, outerIntegers = integers;
+    statements(number, depth);
+    std::string last = floats.back();
+    floats = outerFloats;
+    integers = outerIntegers;
+    return last;
+  }
+
+  void statement(int depth) {
+    std::string a = oneOf(floats), b = oneOf(floats), i = oneOf(integers), j = oneOf(integers);
+    const std::string f32 = " : vector<32xf32>", i32 = " : vector<32xi32>";
+    switch (random() % (depth ? 22 : 20)) {
+    case 0:
+    case 1:
+      return addFloat(define("arith.addf " + a + ", " + b + f32));
+    case 2:
+      return addFloat(define("arith.subf " + a + ", " + b + f32));
+    case 3:
+    case 4:
+      return addFloat(define("arith.mulf " + a + ", " + b + f32));
+    case 5: {
+      std::string square = define("arith.mulf " + b + ", " + b + f32);
+      return addFloat(define("arith.divf " + a + ", " + define("arith.addf " + square + ", %ones" + f32) + f32));
+    }
+    case 6: {
+      std::string square = define("arith.mulf " + a + ", " + a + f32);
+      return addFloat(define("kernel.sqrt " + square + f32));
+    }
+    case 7: {
+      static const char *kinds[] = {"add", "max", "min"};
+      std::string value = define(std::string("kernel.reduce ") + kinds[random() % 3] + " " + a + f32 + " -> f32");
+      return addFloat(define("vector.broadcast " + value + " : f32 to vector<32xf32>"));
+    }
+    case 8: {
+      std::string mask = define("arith.cmpi slt, " + i + ", " + j + i32);
+      return addFloat(define("arith.select " + mask + ", " + a + ", " + b + " : vector<32xi1>, vector<32xf32>"));
+    }
+    case 9:
+      return addFloat(define("arith.sitofp " + i + " : vector<32xi32> to vector<32xf32>"));
+    case 10: {
+      std::string offsets = define("arith.andi " + i + ", %mask31" + i32);
+      std::string mask = define("arith.cmpi sgt, " + i + ", " + j + i32);
+      return addFloat(
+          define("kernel.gather %x[%at][" + offsets + "] mask " + mask + " : !kernel.buffer<f32> -> vector<32xf32>"));
+    }
+    case 11: {
+      std::string mask = define("arith.cmpf olt, " + a + ", " + b + f32);
+      emit("kernel.store_lanes " + a + ", %tmp[%n32]" + f32 + ", !kernel.buffer<f32>");
+      emit("kernel.store_lanes " + b + ", %tmp[%n32] mask " + mask + f32 + ", !kernel.buffer<f32>");
+      return addFloat(define("kernel.load_lanes %tmp[%n32] : !kernel.buffer<f32> -> vector<32xf32>"));
+    }
+    case 12: {
+      std::string half = define("arith.truncf " + define("arith.mulf " + a + ", " + scaleDown() + f32) +
+                                " : vector<32xf32> to vector<32xf16>");
+      return addFloat(define("arith.extf " + half + " : vector<32xf16> to vector<32xf32>"));
+    }
+    case 13: {
+      std::string bounded = define("arith.fptosi " + a + " : vector<32xf32> to vector<32xi32>");
+      integers.push_back(bounded);
+      return;
+    }
+    case 14: {
+      static const char *ops[] = {"addi", "subi", "muli", "andi", "ori", "xori", "minsi", "maxsi"};
+      integers.push_back(define(std::string("arith.") + ops[random() % 8] + " " + i + ", " + j + i32));
+      return;
+    }
+    case 15: {
+      static const char *ops[] = {"shli", "shrui", "shrsi"};
+      std::string amount = define("arith.andi " + j + ", %mask31" + i32);
+      integers.push_back(define(std::string("arith.") + ops[random() % 3] + " " + i + ", " + amount + i32));
+      return;
+    }
+    case 16:
+      integers.push_back(define("kernel.scan " + i));
+      return;
+    case 17: {
+      std::string maximum = fresh(), index = fresh();
+      emit(maximum + ", " + index + " = kernel.argmax " + a + ", " + i);
+      integers.push_back(define("vector.broadcast " + index + " : i32 to vector<32xi32>"));
+      return;
+    }
+    case 18: {
+      std::string value = define("kernel.broadcast " + a + "[%one]" + f32 + " -> f32");
+      return addFloat(define("vector.broadcast " + value + " : f32 to vector<32xf32>"));
+    }
+    case 19:
+      integers.push_back(define("arith.bitcast " + a + " : vector<32xf32> to vector<32xi32>"));
+      return;
+    case 20: {
+      std::string result = fresh(), carried = fresh();
+      emit(result + " = scf.for " + fresh() + " = %zero to %count step %one iter_args(" + carried + " = " + a +
+           ") -> (vector<32xf32>) {");
+      std::vector<std::string> outer = floats;
+      floats.push_back(carried);
+      std::string last = region(4, depth - 1);
+      emit("scf.yield " + last + f32 + "\n}");
+      floats = outer;
+      return addFloat(result);
+    }
+    default: {
+      std::string value = define("kernel.reduce max " + i + i32 + " -> i32");
+      std::string other = define("kernel.reduce max " + j + i32 + " -> i32");
+      std::string condition = define("arith.cmpi sle, " + value + ", " + other + " : i32"), result = fresh();
+      emit(result + " = scf.if " + condition + " -> (vector<32xf32>) {");
+      std::string last = region(3, depth - 1);
+      emit("scf.yield " + last + f32 + "\n} else {");
+      last = region(3, depth - 1);
+      emit("scf.yield " + last + f32 + "\n}");
+      return addFloat(result);
+    }
+    }
+  }
+
+  std::string scaleDown() { return define("arith.constant dense<0.03125> : vector<32xf32>"); }
+
+  std::mt19937 random;
+  std::string body;
+  std::vector<std::string> floats, integers;
+  int count = 0;
+};
+
+TEST_F(BackendsAgree, RandomKernels) {
+  for (uint32_t seed = 0; seed < 100 && !HasFailure(); ++seed)
+    check(RandomKernel(seed).write(), 3 * 128, 1, {3}, {3, 1, 1});
+}
+
+/// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts.
+class ModelKernels : public BackendsAgree,
+                     public testing::WithParamInterface<std::tuple<const char *, const char *>> {};
+
+TEST_P(ModelKernels, AtTheOrigin) {
+  auto [model, format] = GetParam();
+  auto checkpoint = checkpoint::Checkpoint::open(std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model);
+  ASSERT_TRUE(static_cast<bool>(checkpoint)) << llvm::toString(checkpoint.takeError());
+  auto imported = frontend::importCheckpoint(context, *checkpoint, {format});
+  ASSERT_TRUE(static_cast<bool>(imported)) << llvm::toString(imported.takeError());
+  PassManager passes(&context);
+  buildKernelStage(passes, TargetDescription());
+  ASSERT_TRUE(succeeded(passes.run(*imported->module)));
+  size_t kernels = 0;
+  for (auto function : (*imported->module).getOps<kernel::FuncOp>()) {
+    OwningOpRef<ModuleOp> module = ModuleOp::create(function.getLoc());
+    auto copy = cast<kernel::FuncOp>(function->clone());
+    module->push_back(copy);
+    size_t scalars = copy.getNumArguments() - copy.getNumMemoryArguments();
+    check(*module, copy, operands(copy, 1 << 18, 8), SmallVector<int64_t>(scalars, 1), {1, 1, 1});
+    if (HasFailure())
+      return;
+    ++kernels;
+  }
+  EXPECT_GT(kernels, 10u);
+  EXPECT_GT(effective, kernels * 3 / 4) << "of " << kernels << " kernels"; // the others left early
+  RecordProperty("effective", static_cast<int>(effective));
+}
+
+INSTANTIATE_TEST_SUITE_P(, ModelKernels,
+                         testing::Combine(testing::Values("llama", "deepseek_v3"),
+                                          testing::Values("f32", "f16", "bf16", "q8", "q4")),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+                         });
+
+} // namespace
+} // namespace freeport
