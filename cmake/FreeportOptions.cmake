@@ -10,7 +10,7 @@ target_include_directories(freeport_options SYSTEM INTERFACE ${CMAKE_BINARY_DIR}
 # Portable numerics forbid contraction: a*b+c stays two roundings, on the host as in kernels.
 target_compile_options(freeport_options INTERFACE -Wall -Wextra -Wno-unused-parameter -Werror -ffp-contract=off
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
-# Assertions stay on in every build but Release's C runtime: LLVM's debug output needs them.
+# Assertions stay on in every build: LLVM's debug output needs them.
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 string(REPLACE "-DNDEBUG" "" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
 string(REPLACE "-O3" "-O2" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
@@ -48,3 +48,10 @@ find_package(nlohmann_json REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+# freeport_resolve_symbols(LIBRARY): a shared library that lacks a definition fails when it is linked, not when it is loaded.
+function(freeport_resolve_symbols library)
+  if(NOT FREEPORT_SANITIZE)
+    target_link_options(${library} PRIVATE -Wl,--no-undefined)
+  endif()
+endfunction()

@@ -84,8 +84,6 @@ llvm::Expected<llvm::SmallVector<const Backend *>> Compilation::findTargets() {
   llvm::StringRef(options.targets).split(names, ',', -1, /*KeepEmpty=*/false);
   names.insert(names.begin(), "reference"); // in every package, so that every package runs everywhere
   for (llvm::StringRef name : names) {
-    if (backends().empty() && options.stop_after)
-      break; // stages end before any target
     auto backend = findBackend(name);
     if (!backend)
       return backend.takeError();
@@ -130,7 +128,7 @@ llvm::Error Compilation::run() {
   auto targets = findTargets();
   if (!targets)
     return targets.takeError();
-  TargetDescription description = targets->empty() ? TargetDescription() : targets->back()->describe();
+  TargetDescription description = targets->back()->describe();
   if (llvm::Error error = runStage(module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
     return error;
   ended = endStage(module, 2, "kernel");

@@ -30,9 +30,6 @@ llvm::Expected<const Backend *> findBackend(llvm::StringRef name) {
       return backend.get();
     names.push_back(backend->name());
   }
-  if (names.empty())
-    return llvm::createStringError(
-        "this build has no backends: only --stop-after graph, kernel or launch can be compiled");
   return llvm::createStringError("expects a target among " + llvm::join(names, ", ") + ", got '" + name.str() + "'");
 }
 

@@ -158,7 +158,7 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
     if (plan.shape.size() == 1)
       return alignTo(plan.shape[0] * 4, 64);
     int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back();
-    return uint64_t((rows + 31) / 32) * ((inputs + 31) / 32) * kernel::recordBytes(plan.format);
+    return kernel::matrixBytes(plan.format, rows, inputs);
   };
   // Places: a record's banks side by side, each record padded to 4 KiB; all else one after the other.
   llvm::StringMap<uint64_t> recordBytes, recordStart;
@@ -174,7 +174,7 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       end += entries * place.entryStride;
       continue;
     }
-    place.entryStride = alignTo(recordBytes[plan.record], 4096);
+    place.entryStride = kernel::recordStride(recordBytes[plan.record]);
     if (recordStart.try_emplace(plan.record, alignTo(end, 4096)).second)
       end = recordStart[plan.record] + entries * place.entryStride;
     place.offset = recordStart[plan.record] + recordFilled[plan.record];
@@ -195,7 +195,7 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       }
       int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back();
       int64_t blockCount = (rows + 31) / 32;
-      uint64_t blockBytes = uint64_t((inputs + 31) / 32) * kernel::recordBytes(plan.format);
+      uint64_t blockBytes = kernel::matrixBytes(plan.format, 32, inputs);
       // About a million weights a chunk; transposed pieces are read whole each time, so they are not cut.
       int64_t step =
           plan.entries[entry].front().transposed ? blockCount : std::max<int64_t>(1, (1 << 20) / (32 * inputs));

@@ -14,12 +14,11 @@ LoweringContext::LoweringContext(ModuleOp module, launch::VariantOp variant, Sch
     ArrayRef<int64_t> shape = parameter.getShape();
     if (shape.size() != 3 || !parameter.getRecord())
       continue;
-    auto type = kernel::WeightsType::get(context(), *kernel::symbolizeBlockFormat(parameter.getFormat()), 0, shape[1],
-                                         shape[2], 0);
-    recordStrides[*parameter.getRecord()] += type.getEntryBytes();
+    recordStrides[*parameter.getRecord()] +=
+        kernel::matrixBytes(*kernel::symbolizeBlockFormat(parameter.getFormat()), shape[1], shape[2]);
   }
   for (auto &entry : recordStrides)
-    entry.second = (entry.second + 4095) / 4096 * 4096;
+    entry.second = kernel::recordStride(entry.second);
 }
 
 static int64_t padded(int64_t width) { return (width + 31) / 32 * 32; }
@@ -216,19 +215,13 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
       tokenRows.push_back(tile == 1 ? row : e.min(row, e.sub(count, e.index(1))));
       records.push_back(part ? e.add(e.mul(tokenRows.back(), e.index(linear.parts)), part) : tokenRows.back());
     }
-    auto resultType = VectorType::get({streams, tile, 32}, e.builder.getF32Type());
-    Value zero = e.builder.create<arith::ConstantOp>(e.location, e.builder.getZeroAttr(resultType));
-    Value sum = e.loop(e.index(0), e.index(type.getSpans()), {zero}, [&](Value span, ValueRange sums) {
-      Value dot = e.builder.create<kernel::SpanDotOp>(e.location, resultType, arguments[0], part, blocks, span,
-                                                      arguments[1], records);
-      return SmallVector<Value>{e.builder.create<arith::AddFOp>(e.location, sums[0], dot)};
-    })[0];
+    Value sums = e.spanDots(arguments[0], part, blocks, arguments[1], records);
     for (int64_t r = 0; r < streams; ++r) {
       Value column = e.mul(blocks[r], e.index(32));
       Value mask = e.mask(blocks[r], type.getRows());
       Value bias = linear.bias ? e.loadLanes(arguments[3], column, mask) : Value();
       for (int64_t t = 0; t < tile; ++t) {
-        Value value = e.builder.create<vector::ExtractOp>(e.location, sum, ArrayRef<int64_t>{r, t});
+        Value value = e.lanesOf(sums, r, t);
         if (bias)
           value = e.add(value, bias);
         if (linear.residual) {

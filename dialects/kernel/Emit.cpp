@@ -260,6 +260,20 @@ std::pair<Value, Value> Emit::sineCosine(Value angle) {
   return {select(sineNegative, negate(sineValue), sineValue), select(cosineNegative, negate(cosineValue), cosineValue)};
 }
 
+Value Emit::spanDots(Value weights, Value entry, ValueRange blocks, Value activations, ValueRange records) {
+  auto type = VectorType::get({int64_t(blocks.size()), int64_t(records.size()), kQuantum}, builder.getF32Type());
+  Value zero = builder.create<arith::ConstantOp>(location, builder.getZeroAttr(type));
+  Value spans = index(cast<WeightsType>(weights.getType()).getSpans());
+  return loop(index(0), spans, {zero}, [&](Value span, ValueRange sums) {
+    Value dot = builder.create<SpanDotOp>(location, type, weights, entry, blocks, span, activations, records);
+    return SmallVector<Value>{add(sums[0], dot)};
+  })[0];
+}
+
+Value Emit::lanesOf(Value dots, int64_t block, int64_t record) {
+  return builder.create<vector::ExtractOp>(location, dots, ArrayRef<int64_t>{block, record});
+}
+
 void Emit::storeGroup(Value value, Value activations, Value token, Value group) {
   if (!cast<ActivationsType>(activations.getType()).isQuantized()) {
     builder.create<StoreGroupOp>(location, flush(value), Value(), Value(), activations, token, group);

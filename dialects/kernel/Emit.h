@@ -83,6 +83,12 @@ public:
   mlir::Value round(mlir::Value x);
   /// Sine and cosine for 0 <= angle < 2^17 * pi / 2.
   std::pair<mlir::Value, mlir::Value> sineCosine(mlir::Value angle);
+  /// `weights` (of `entry`, for a bank) times activations: spans added in order from +0; one vector per row block and
+  /// record.
+  mlir::Value spanDots(mlir::Value weights, mlir::Value entry, mlir::ValueRange blocks, mlir::Value activations,
+                       mlir::ValueRange records);
+  /// The 32 rows of block `block` for record `record` out of what `spanDots` returned.
+  mlir::Value lanesOf(mlir::Value dots, int64_t block, int64_t record);
   /// Writes `value` as group `group` of `token`'s record: quantised to int8, or flushed f32, by the activations' type.
   void storeGroup(mlir::Value value, mlir::Value activations, mlir::Value token, mlir::Value group);
 

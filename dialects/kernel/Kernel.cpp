@@ -51,6 +51,12 @@ int64_t recordBytes(BlockFormat format) {
   llvm_unreachable("unknown block format");
 }
 
+int64_t matrixBytes(BlockFormat format, int64_t rows, int64_t inputs) {
+  return (rows + kQuantum - 1) / kQuantum * ((inputs + kQuantum - 1) / kQuantum) * recordBytes(format);
+}
+
+int64_t recordStride(int64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
 bool isKernelUpstreamOp(Operation *op) {
   return isa<arith::ConstantOp, arith::AddIOp, arith::SubIOp, arith::MulIOp, arith::DivSIOp, arith::RemSIOp,
              arith::CeilDivSIOp, arith::AndIOp, arith::OrIOp, arith::XOrIOp, arith::ShLIOp, arith::ShRUIOp,
@@ -83,7 +89,7 @@ LogicalResult WeightsType::verify(function_ref<InFlightDiagnostic()> emitError, 
                                   int64_t rows, int64_t inputs, int64_t entryStride) {
   if (rows < 1 || inputs < 1 || entries < 0)
     return emitError() << "expects positive sizes, got " << entries << "x" << rows << "x" << inputs;
-  int64_t bytes = (rows + 31) / 32 * ((inputs + 31) / 32) * recordBytes(format);
+  int64_t bytes = matrixBytes(format, rows, inputs);
   if (entries && (entryStride < bytes || entryStride % 64))
     return emitError() << "expects a stride of at least " << bytes << " bytes and a multiple of 64, got "
                        << entryStride;

@@ -25,6 +25,12 @@ constexpr int64_t kQuantum = 32;
 /// Bytes of a record of 32 rows x 32 inputs: payload, then scales, padded to 64.
 int64_t recordBytes(BlockFormat format);
 
+/// Bytes of a packed matrix: whole records, partial blocks padded.
+int64_t matrixBytes(BlockFormat format, int64_t rows, int64_t inputs);
+
+/// Distance between the entries of banks that lie side by side and have `bytes` together in each entry: whole pages.
+int64_t recordStride(int64_t bytes);
+
 /// Whether a kernel may hold `op` though it is not of the kernel dialect: the closed list of upstream ops.
 bool isKernelUpstreamOp(mlir::Operation *op);
 

@@ -69,7 +69,7 @@ def Kernel_WeightsType : Kernel_Type<"Weights", "weights"> {
     bool isQuantized() const { return getFormat() == BlockFormat::q8 || getFormat() == BlockFormat::q4; }
     int64_t getRecordBytes() const { return recordBytes(getFormat()); }
     /// Bytes of one matrix.
-    int64_t getEntryBytes() const { return getRowBlocks() * getGroups() * getRecordBytes(); }
+    int64_t getEntryBytes() const { return matrixBytes(getFormat(), getRows(), getInputs()); }
   }];
 }
 

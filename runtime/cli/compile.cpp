@@ -14,7 +14,7 @@ namespace freeport::cli {
 namespace {
 
 struct CompileArguments {
-  std::string checkpoint, output, weights = "q4", targets = "reference", dump_stages, stop_after;
+  std::string checkpoint, output, weights = "q4", targets = "cpu", dump_stages, stop_after;
 };
 
 /// One line on a terminal, rewritten; nothing elsewhere.

@@ -24,6 +24,8 @@ int main(int argc, char **argv) {
     if (interrupted.exchange(true))
       std::signal(SIGINT, SIG_DFL), std::raise(SIGINT);
   });
+  // A file-size limit is an error to report, like a full disk, not a reason to die.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app(
       "Freeport compiles a transformer or mixture-of-experts checkpoint into one file, model.port, that gives the "
       "same bits on every device.",

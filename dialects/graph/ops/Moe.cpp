@@ -273,20 +273,6 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
       body(expert, assignment);
     });
   };
-  auto emitDot = [&](Emit &e, Value weightsArgument, Value expert, ArrayRef<Value> blocks, Value activations,
-                     ArrayRef<Value> records) {
-    auto type = cast<kernel::WeightsType>(weightsArgument.getType());
-    auto resultType = VectorType::get({int64_t(blocks.size()), int64_t(records.size()), 32}, e.builder.getF32Type());
-    Value zero = e.builder.create<arith::ConstantOp>(e.location, e.builder.getZeroAttr(resultType));
-    return e.loop(e.index(0), e.index(type.getSpans()), {zero}, [&](Value span, ValueRange sums) {
-      Value dot = e.builder.create<kernel::SpanDotOp>(e.location, resultType, weightsArgument, expert, blocks, span,
-                                                      activations, records);
-      return SmallVector<Value>{e.builder.create<arith::AddFOp>(e.location, sums[0], dot)};
-    })[0];
-  };
-  auto lanesOf = [](Emit &e, Value vector, int64_t row, int64_t token) -> Value {
-    return e.builder.create<vector::ExtractOp>(e.location, vector, ArrayRef<int64_t>{row, token});
-  };
   std::string shape = (gate.getFormat() + "_" + Twine(experts) + "x" + Twine(inner) + "x" + Twine(hidden) + "_stride_" +
                        Twine(gateType.getEntryStride()))
                           .str();
@@ -303,11 +289,11 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                                    SmallVector<Value> records;
                                    for (Value number : assignment)
                                      records.push_back(e.div(number, e.index(top)));
-                                   Value gates = emitDot(e, arguments[0], expert, block, arguments[2], records);
-                                   Value ups = emitDot(e, arguments[1], expert, block, arguments[2], records);
+                                   Value gates = e.spanDots(arguments[0], expert, block, arguments[2], records);
+                                   Value ups = e.spanDots(arguments[1], expert, block, arguments[2], records);
                                    for (auto [number, record] : llvm::enumerate(assignment)) {
-                                     Value lanes = e.mul(e.flush(e.silu(lanesOf(e, gates, 0, number))),
-                                                         e.flush(lanesOf(e, ups, 0, number)));
+                                     Value lanes = e.mul(e.flush(e.silu(e.lanesOf(gates, 0, number))),
+                                                         e.flush(e.lanesOf(ups, 0, number)));
                                      e.storeGroup(lanes, arguments[5], record, block);
                                    }
                                  });
@@ -329,10 +315,10 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                          blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)),
                                                 e.index(downType.getRowBlocks() - 1)));
                        withTile(e, arguments[2], arguments[3], [&](Value expert, ArrayRef<Value> assignment) {
-                         Value sums = emitDot(e, arguments[0], expert, blocks, arguments[1], assignment);
+                         Value sums = e.spanDots(arguments[0], expert, blocks, arguments[1], assignment);
                          for (int64_t r = 0; r < streams; ++r)
                            for (auto [number, record] : llvm::enumerate(assignment))
-                             e.storeLanes(lanesOf(e, sums, r, number), arguments[4],
+                             e.storeLanes(e.lanesOf(sums, r, number), arguments[4],
                                           e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
                        });
                      });
