@@ -4,20 +4,13 @@
 #ifndef FREEPORT_RUNTIME_DEVICE_H
 #define FREEPORT_RUNTIME_DEVICE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "runtime/freeport.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define FP_DEVICE_ABI_VERSION 1
-
-/* Caller-owned error: nothing to free. Codes are those of freeport::Code (runtime/status.h); 0 is success. */
-typedef struct fp_error {
-  int32_t code;
-  char message[252];
-} fp_error;
 
 /* A size expression: postfix over 64-bit integers (package.fbs, SizeInstruction). */
 typedef struct fp_size_instruction {

@@ -9,6 +9,7 @@
 
 namespace freeport {
 
+/// Numbered as fp_code (runtime/freeport.h).
 enum class Code {
   kOk = 0,
   kInvalidArgument, ///< the caller asked for something that makes no sense

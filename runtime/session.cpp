@@ -1,0 +1,429 @@
+// A step is prepared on the host, replayed on the device, and only then takes effect: whatever fails before leaves every
+// sequence as it was.
+#include "runtime/session.h"
+
+#include "runtime/size.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace freeport {
+namespace {
+
+constexpr int64_t kMaximumSequences = 4096;
+constexpr int64_t kMaximumPages = int64_t(1) << 31; // page numbers are 32-bit integers
+
+int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+template <typename... Arguments>
+Status invalid(fmt::format_string<Arguments...> format, Arguments &&...arguments) {
+  return Status(Code::kInvalidArgument, fmt::format(format, std::forward<Arguments>(arguments)...));
+}
+
+/// `value`, or `fallback` where it is 0; an error outside of 1 .. most.
+Result<int64_t> option(const char *name, int64_t value, int64_t fallback, int64_t most) {
+  if (value < 0 || value > most)
+    return invalid("{}: expects 1 to {}, got {}", name, most, value);
+  return value ? value : fallback;
+}
+
+} // namespace
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model, const SessionOptions &options) {
+  std::unique_ptr<Session> session(new Session(std::move(model)));
+  FP_RETURN_IF_ERROR(session->allocate_all(options));
+  FP_RETURN_IF_ERROR(session->record());
+  return session;
+}
+
+Status Session::allocate(uint64_t bytes, Memory &memory) {
+  const fp_device_api &api = model_->api();
+  fp_error error = {};
+  if (api.allocate(model_->device(), bytes, &memory.memory, &error))
+    return device_status(error);
+  memory.mapped = api.map(model_->device(), memory.memory);
+  memory.bytes = bytes;
+  return Status();
+}
+
+Status Session::allocate_all(const SessionOptions &options) {
+  const package::Manifest &manifest = model_->package().manifest();
+  const package::Program &program = *manifest.program();
+  const int64_t maximum = int64_t(manifest.maximum_context()), vocabulary = int64_t(manifest.vocabulary_size());
+  const int64_t most_rows = int64_t(program.variants()->Get(program.variants()->size() - 1)->maximum_tokens());
+  FP_ASSIGN_OR_RETURN(context_, option("context", options.context, std::min(maximum, kDefaultContext), maximum));
+  FP_ASSIGN_OR_RETURN(const int64_t sequences, option("sequences", options.sequences, 1, kMaximumSequences));
+  table_pages_ = pages_for(context_);
+  if (options.pages == 0 && table_pages_ * sequences > kMaximumPages)
+    return invalid("pages: expects at most {} for all sequences, got {} sequences of {}", kMaximumPages, sequences,
+                   table_pages_);
+  FP_ASSIGN_OR_RETURN(const int64_t pages, option("pages", options.pages, table_pages_ * sequences, kMaximumPages));
+  FP_ASSIGN_OR_RETURN(step_tokens_, option("step tokens", options.step_tokens, most_rows, most_rows));
+  FP_ASSIGN_OR_RETURN(logit_rows_, option("logit rows", options.logit_rows, 1, most_rows));
+
+  pool_ = PagePool(uint32_t(pages));
+  sequences_.resize(size_t(sequences));
+  for (Sequence &sequence : sequences_)
+    sequence.pages.reserve(size_t(table_pages_));
+  active_.reserve(size_t(sequences));
+
+  const int64_t symbols[kSymbols] = {step_tokens_, logit_rows_, sequences, table_pages_};
+  std::copy_n(symbols, kSymbols, symbols_);
+  const auto lock = model_->lock();
+  // A manifest's size counts only where it is larger than what a step needs, so that no step can exceed its memory.
+  auto allocate_sized = [&](const package::Size *size, int64_t needed, Memory &memory) -> Status {
+    std::vector<fp_size_instruction> code;
+    for (const package::SizeInstruction *each : *size->code())
+      code.push_back({int32_t(each->opcode()), each->value()});
+    FP_ASSIGN_OR_RETURN(const int64_t bytes, evaluate_size({code.data(), code.size()}, symbols));
+    return allocate(uint64_t(std::max(bytes, needed)), memory);
+  };
+  FP_RETURN_IF_ERROR(allocate_sized(program.arena(), 0, arena_));
+  const int64_t counts[kInputs] = {step_tokens_, step_tokens_, step_tokens_, sequences * table_pages_, logit_rows_};
+  for (size_t i = 0; i < kInputs; ++i)
+    input_values_[i].reserve(size_t(counts[i]));
+  inputs_.resize(program.inputs()->size());
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const package::Buffer &input = *program.inputs()->Get(flatbuffers::uoffset_t(i));
+    size_t kind = 0;
+    while (input.name()->string_view() != input_name(Input(kind)))
+      ++kind;
+    FP_RETURN_IF_ERROR(allocate_sized(input.bytes(), counts[kind] * 4, inputs_[i]));
+  }
+  FP_RETURN_IF_ERROR(allocate_sized(program.outputs()->Get(0)->bytes(), logit_rows_ * vocabulary * 4, output_));
+  if (!output_.mapped)
+    host_logits_.resize(size_t(logit_rows_ * vocabulary));
+  states_.resize(manifest.states()->size());
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const package::State &state = *manifest.states()->Get(flatbuffers::uoffset_t(i));
+    if (Status status = allocate(uint64_t(pages) * state.page_bytes(), states_[i]); !status.ok())
+      return Status(status.code(), fmt::format("{} (context of {} tokens, {} sequences)", status.message(), context_,
+                                               sequences));
+  }
+  return Status();
+}
+
+Status Session::record() {
+  const package::Manifest &manifest = model_->package().manifest();
+  auto size = [&](const package::Size *from) -> fp_size {
+    if (!from)
+      return {nullptr, 0};
+    std::vector<fp_size_instruction> &code = size_code_.emplace_back();
+    for (const package::SizeInstruction *each : *from->code())
+      code.push_back({int32_t(each->opcode()), each->value()});
+    return {code.data(), code.size()};
+  };
+  static constexpr fp_size_instruction kOne = {int32_t(package::SizeOpcode::constant), 1};
+  for (const package::Variant *variant : *manifest.program()->variants()) {
+    std::vector<fp_command> commands;
+    std::vector<std::vector<fp_binding>> bindings;
+    std::vector<std::vector<fp_size>> scalars;
+    for (flatbuffers::uoffset_t i = 0; i < variant->commands()->size(); ++i) {
+      fp_command &command = commands.emplace_back();
+      if (variant->commands_type()->Get(i) == package::Command::Barrier) {
+        command.kind = FP_COMMAND_BARRIER;
+        continue;
+      }
+      const auto &dispatch = *variant->commands()->GetAs<package::Dispatch>(i);
+      command.kind = FP_COMMAND_DISPATCH;
+      command.kernel = dispatch.kernel();
+      for (flatbuffers::uoffset_t axis = 0; axis < 3; ++axis)
+        command.grid[axis] = axis < dispatch.grid()->size() ? size(dispatch.grid()->Get(axis)) : fp_size{&kOne, 1};
+      auto &bound = bindings.emplace_back();
+      for (const package::Binding *binding : *dispatch.bindings()) {
+        fp_memory *memory = arena_.memory;
+        uint64_t offset = 0;
+        if (binding->kind() == package::BindingKind::parameter) {
+          memory = model_->weights();
+          offset = manifest.parameters()->Get(binding->index())->offset() - model_->package().weights().first;
+        } else if (binding->kind() == package::BindingKind::state) {
+          memory = states_[binding->index()].memory;
+        } else if (binding->kind() == package::BindingKind::input) {
+          memory = inputs_[binding->index()].memory;
+        } else if (binding->kind() == package::BindingKind::output) {
+          memory = output_.memory;
+        }
+        bound.push_back({memory, offset, size(binding->offset())});
+      }
+      auto &values = scalars.emplace_back();
+      if (dispatch.scalars())
+        for (const package::Size *scalar : *dispatch.scalars())
+          values.push_back(size(scalar));
+      command.bindings = bound.data();
+      command.binding_count = bound.size();
+      command.scalars = values.data();
+      command.scalar_count = values.size();
+      command.operation = dispatch.operation() ? dispatch.operation()->c_str() : nullptr;
+    }
+    const auto lock = model_->lock();
+    fp_error error = {};
+    if (model_->api().record(model_->device(), model_->executable(), commands.data(), commands.size(),
+                             &recordings_.emplace_back(), &error))
+      return device_status(error);
+  }
+  return Status();
+}
+
+Session::~Session() {
+  const auto lock = model_->lock();
+  const fp_device_api &api = model_->api();
+  for (fp_recording *recording : recordings_)
+    if (recording)
+      api.erase(model_->device(), recording);
+  auto release = [&](const Memory &memory) {
+    if (memory.memory)
+      api.release(model_->device(), memory.memory);
+  };
+  release(arena_);
+  release(output_);
+  std::for_each(states_.begin(), states_.end(), release);
+  std::for_each(inputs_.begin(), inputs_.end(), release);
+}
+
+//===-- Sequences -------------------------------------------------------------------------------------------------===//
+
+Status Session::check_sequence(int32_t sequence) const {
+  if (sequence < 0 || size_t(sequence) >= sequences_.size() || !sequences_[size_t(sequence)].exists)
+    return invalid("expects a sequence of this session, got {}", sequence);
+  return Status();
+}
+
+Result<int32_t> Session::add() {
+  for (size_t i = 0; i < sequences_.size(); ++i)
+    if (!sequences_[i].exists) {
+      sequences_[i].exists = true;
+      return int32_t(i);
+    }
+  return Status(Code::kOutOfRange,
+                fmt::format("expects at most {} sequences in this session, all exist; drop one", sequences_.size()));
+}
+
+Result<int32_t> Session::fork(int32_t sequence) {
+  FP_RETURN_IF_ERROR(check_sequence(sequence));
+  FP_ASSIGN_OR_RETURN(const int32_t copy, add());
+  const Sequence &from = sequences_[size_t(sequence)];
+  Sequence &to = sequences_[size_t(copy)];
+  to.length = from.length;
+  to.pages = from.pages;
+  for (uint32_t page : to.pages)
+    pool_.share(page);
+  return copy;
+}
+
+void Session::release_pages(Sequence &sequence, size_t keep) {
+  while (sequence.pages.size() > keep) {
+    pool_.release(sequence.pages.back());
+    sequence.pages.pop_back();
+  }
+}
+
+Status Session::rewind(int32_t sequence, int64_t length) {
+  FP_RETURN_IF_ERROR(check_sequence(sequence));
+  Sequence &state = sequences_[size_t(sequence)];
+  if (length < 0 || length > state.length)
+    return invalid("rewind: expects a length of 0 to {}, got {}", state.length, length);
+  state.length = length;
+  release_pages(state, size_t(pages_for(length)));
+  return Status();
+}
+
+Status Session::drop(int32_t sequence) {
+  FP_RETURN_IF_ERROR(rewind(sequence, 0));
+  sequences_[size_t(sequence)].exists = false;
+  return Status();
+}
+
+Result<int64_t> Session::length(int32_t sequence) const {
+  FP_RETURN_IF_ERROR(check_sequence(sequence));
+  return sequences_[size_t(sequence)].length;
+}
+
+//===-- Steps -----------------------------------------------------------------------------------------------------===//
+
+/// Checks every row, and finds the step's sequences and what each of them adds.
+Status Session::check_rows(std::span<const Row> rows) {
+  if (rows.empty() || int64_t(rows.size()) > step_tokens_)
+    return invalid("step: expects 1 to {} rows, got {}", step_tokens_, rows.size());
+  const uint64_t vocabulary = model_->package().manifest().vocabulary_size();
+  int64_t wanted = 0;
+  for (const Row &row : rows) {
+    if (row.token < 0 || uint64_t(row.token) >= vocabulary)
+      return invalid("step: expects token ids of 0 to {}, got {}", vocabulary - 1, row.token);
+    FP_RETURN_IF_ERROR(check_sequence(row.sequence));
+    wanted += row.logits;
+  }
+  if (wanted > logit_rows_)
+    return invalid("step: expects at most {} rows that want logits, got {}", logit_rows_, wanted);
+  active_.clear();
+  for (Sequence &sequence : sequences_)
+    sequence.added = 0, sequence.table = -1;
+  for (const Row &row : rows) {
+    Sequence &sequence = sequences_[size_t(row.sequence)];
+    if (sequence.added++ == 0) {
+      sequence.table = int32_t(active_.size());
+      active_.push_back(row.sequence);
+    }
+  }
+  for (int32_t number : active_) {
+    const Sequence &sequence = sequences_[size_t(number)];
+    if (sequence.length + sequence.added > context_)
+      return Status(Code::kOutOfRange,
+                    fmt::format("expects at most {} tokens in a sequence (its context), got {}; use a larger context "
+                                "(-c), up to the model's {}, or a shorter text",
+                                context_, sequence.length + sequence.added,
+                                model_->package().manifest().maximum_context()));
+  }
+  return Status();
+}
+
+/// Gives each sequence of the step the pages that its rows will fill; a shared page that is part full is replaced by a copy.
+Status Session::reserve_pages() {
+  auto must_copy = [&](const Sequence &sequence) {
+    return sequence.length % kPageTokens != 0 && pool_.is_shared(sequence.pages.back());
+  };
+  size_t needed = 0;
+  for (int32_t number : active_) {
+    const Sequence &sequence = sequences_[size_t(number)];
+    needed += size_t(pages_for(sequence.length + sequence.added)) - sequence.pages.size() + must_copy(sequence);
+  }
+  if (needed > pool_.available())
+    return Status(Code::kOutOfRange,
+                  fmt::format("expects {} free pages of 32 tokens, got {} of {}; drop a sequence or create the session "
+                              "with more pages",
+                              needed, pool_.available(), pool_.size()));
+  for (int32_t number : active_) {
+    Sequence &sequence = sequences_[size_t(number)];
+    sequence.kept = sequence.pages.size();
+    sequence.copied = -1;
+    if (must_copy(sequence)) {
+      sequence.copied = sequence.pages.back();
+      sequence.pages.back() = pool_.take();
+    }
+    while (int64_t(sequence.pages.size()) < pages_for(sequence.length + sequence.added))
+      sequence.pages.push_back(pool_.take());
+  }
+  return Status();
+}
+
+void Session::undo() {
+  for (int32_t number : active_) {
+    Sequence &sequence = sequences_[size_t(number)];
+    release_pages(sequence, sequence.kept);
+    if (sequence.copied >= 0) {
+      pool_.release(sequence.pages.back());
+      sequence.pages.back() = uint32_t(sequence.copied);
+    }
+  }
+}
+
+/// Copies replaced pages and writes the step's inputs, and gives the symbols their values.
+Status Session::fill_inputs(std::span<const Row> rows) {
+  const fp_device_api &api = model_->api();
+  const package::Manifest &manifest = model_->package().manifest();
+  fp_error error = {};
+  size_t most_pages = 0;
+  for (int32_t number : active_) {
+    const Sequence &sequence = sequences_[size_t(number)];
+    most_pages = std::max(most_pages, sequence.pages.size());
+    for (size_t state = 0; sequence.copied >= 0 && state < states_.size(); ++state) {
+      const uint64_t bytes = manifest.states()->Get(flatbuffers::uoffset_t(state))->page_bytes();
+      fp_memory *memory = states_[state].memory;
+      if (api.copy(model_->device(), memory, sequence.pages[sequence.kept - 1] * bytes, memory,
+                   uint64_t(sequence.copied) * bytes, bytes, &error))
+        return device_status(error);
+    }
+  }
+  for (std::vector<int32_t> &values : input_values_)
+    values.clear();
+  auto values = [&](Input input) -> std::vector<int32_t> & { return input_values_[size_t(input)]; };
+  for (int32_t number : active_)
+    sequences_[size_t(number)].added = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Sequence &sequence = sequences_[size_t(rows[i].sequence)];
+    values(Input::token_ids).push_back(rows[i].token);
+    values(Input::positions).push_back(int32_t(sequence.length + sequence.added++));
+    values(Input::sequences).push_back(sequence.table);
+    if (rows[i].logits)
+      values(Input::logit_rows).push_back(int32_t(i));
+  }
+  for (int32_t number : active_) {
+    const Sequence &sequence = sequences_[size_t(number)];
+    for (size_t i = 0; i < most_pages; ++i)
+      values(Input::page_table).push_back(i < sequence.pages.size() ? int32_t(sequence.pages[i]) : 0);
+  }
+  symbols_[size_t(Symbol::tokens)] = int64_t(rows.size());
+  symbols_[size_t(Symbol::logit_rows)] = int64_t(values(Input::logit_rows).size());
+  symbols_[size_t(Symbol::sequences)] = int64_t(active_.size());
+  symbols_[size_t(Symbol::table_pages)] = int64_t(most_pages);
+
+  const auto &inputs = *manifest.program()->inputs();
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    for (size_t kind = 0; kind < kInputs; ++kind) {
+      if (inputs.Get(flatbuffers::uoffset_t(i))->name()->string_view() != input_name(Input(kind)))
+        continue;
+      const std::vector<int32_t> &from = input_values_[kind];
+      if (api.write(model_->device(), inputs_[i].memory, 0, from.data(), from.size() * sizeof(int32_t), &error))
+        return device_status(error);
+    }
+  return Status();
+}
+
+Status Session::step(std::span<const Row> rows) {
+  FP_RETURN_IF_ERROR(check_rows(rows));
+  FP_RETURN_IF_ERROR(reserve_pages());
+  const auto lock = model_->lock();
+  Status status = fill_inputs(rows);
+  const auto &variants = *model_->package().manifest().program()->variants();
+  flatbuffers::uoffset_t variant = 0;
+  while (variants.Get(variant)->maximum_tokens() < rows.size())
+    ++variant;
+  fp_error error = {};
+  const fp_device_api &api = model_->api();
+  wanted_ = 0;
+  if (status.ok() && api.replay(model_->device(), recordings_[variant], symbols_, kSymbols, &error))
+    status = device_status(error);
+  const size_t wanted = size_t(symbols_[size_t(Symbol::logit_rows)]);
+  const uint64_t bytes = wanted * model_->package().manifest().vocabulary_size() * sizeof(float);
+  if (status.ok() && !output_.mapped && bytes &&
+      api.read(model_->device(), host_logits_.data(), output_.memory, 0, bytes, &error))
+    status = device_status(error);
+  if (!status.ok()) {
+    undo();
+    return status;
+  }
+  for (int32_t number : active_) {
+    Sequence &sequence = sequences_[size_t(number)];
+    sequence.length += sequence.added;
+    if (sequence.copied >= 0)
+      pool_.release(uint32_t(sequence.copied));
+  }
+  wanted_ = wanted;
+  logits_ = output_.mapped ? static_cast<const float *>(output_.mapped) : host_logits_.data();
+  return Status();
+}
+
+Status Session::feed(int32_t sequence, std::span<const int32_t> tokens, int64_t chunk, bool logits,
+                     bool (*progress)(void *context, size_t done, size_t total), void *progress_context) {
+  FP_ASSIGN_OR_RETURN(const int64_t size, option("chunk", chunk, step_tokens_, step_tokens_));
+  std::vector<Row> rows;
+  for (size_t done = 0; done < tokens.size(); done += rows.size()) {
+    if (progress && !progress(progress_context, done, tokens.size()))
+      return Status(Code::kCancelled, "interrupted");
+    rows.clear();
+    for (size_t i = done; i < std::min(tokens.size(), done + size_t(size)); ++i)
+      rows.push_back({tokens[i], sequence, logits && i + 1 == tokens.size()});
+    FP_RETURN_IF_ERROR(step(rows));
+  }
+  return Status();
+}
+
+std::span<const float> Session::logits(size_t index) const {
+  if (index >= wanted_)
+    return {};
+  const uint64_t vocabulary = model_->package().manifest().vocabulary_size();
+  return {logits_ + index * vocabulary, vocabulary};
+}
+
+} // namespace freeport
