@@ -122,6 +122,8 @@ int32_t fp_session_feed(fp_session *session, int32_t sequence, const int32_t *to
  * there is no such row. */
 const float *fp_session_logits(const fp_session *session, size_t index);
 
+/* ---- Sampling ---------------------------------------------------------------------------------------------------- */
+
 typedef struct fp_sampling {
   float temperature; /* 0: the likeliest token */
   int32_t top_k;     /* only the k likeliest; 0: off */
@@ -130,10 +132,13 @@ typedef struct fp_sampling {
   uint64_t seed;
 } fp_sampling;
 
-/* Chooses a token by the logits of row `index`. The same logits, options and `position` choose the same token everywhere; give the
- * length of the sequence as position. */
-int32_t fp_session_sample(fp_session *session, size_t index, const fp_sampling *sampling, int64_t position,
-                          int32_t *token, fp_error *error);
+typedef struct fp_sampler fp_sampler;
+
+int32_t fp_sampler_create(const fp_sampling *sampling, fp_sampler **sampler, fp_error *error);
+void fp_sampler_destroy(fp_sampler *sampler);
+/* A token by `count` logits. The same logits, options and `position` choose the same token everywhere; give the length of the
+ * sequence as position. */
+int32_t fp_sampler_choose(fp_sampler *sampler, const float *logits, size_t count, int64_t position);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
 // `freeport compile`: loads the compiler library, which alone links MLIR, and shows its progress.
+#include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/compiler_api.h"
 
@@ -8,7 +9,6 @@
 #include <cstdio>
 #include <dlfcn.h>
 #include <filesystem>
-#include <unistd.h>
 
 namespace freeport::cli {
 namespace {
@@ -17,27 +17,12 @@ struct CompileArguments {
   std::string checkpoint, output, weights = "q4", targets = "cpu", dump_stages, stop_after;
 };
 
-/// One line on a terminal, rewritten; nothing elsewhere.
-struct ProgressLine {
-  bool terminal = ::isatty(STDERR_FILENO);
-  std::chrono::steady_clock::time_point shown{};
-
-  void show(const char *what, uint64_t done, uint64_t total) {
-    auto now = std::chrono::steady_clock::now();
-    if (!terminal || (total && done < total && now - shown < std::chrono::milliseconds(100)))
-      return;
-    shown = now;
-    std::string text = total ? fmt::format("{} {:.0f} of {:.0f} MB", what, done / 1e6, total / 1e6) : std::string(what);
-    std::fprintf(stderr, "\r\033[K%s", text.c_str());
-  }
-  ~ProgressLine() {
-    if (terminal)
-      std::fprintf(stderr, "\r\033[K");
-  }
-};
-
 int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
-  static_cast<ProgressLine *>(context)->show(what, done, total);
+  auto &line = *static_cast<ProgressLine *>(context);
+  if (total)
+    line.show_bytes(what, done, total);
+  else
+    line.show(what, /*always=*/true);
   return !interrupted;
 }
 

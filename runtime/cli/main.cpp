@@ -12,7 +12,7 @@ std::atomic<bool> interrupted = false;
 int fail(const std::string &message) {
   bool colour = ::isatty(STDERR_FILENO);
   std::fprintf(stderr, "%serror:%s %s\n", colour ? "\033[1;31m" : "", colour ? "\033[0m" : "", message.c_str());
-  return 1;
+  return interrupted ? 130 : 1;
 }
 
 } // namespace freeport::cli
@@ -20,10 +20,13 @@ int fail(const std::string &message) {
 int main(int argc, char **argv) {
   using namespace freeport::cli;
   // The first Ctrl-C asks; the second ends the process.
-  std::signal(SIGINT, [](int) {
+  // Reads end at once (no SA_RESTART).
+  struct sigaction on_interrupt = {};
+  on_interrupt.sa_handler = [](int) {
     if (interrupted.exchange(true))
       std::signal(SIGINT, SIG_DFL), std::raise(SIGINT);
-  });
+  };
+  sigaction(SIGINT, &on_interrupt, nullptr);
   // A file-size limit is an error to report, like a full disk, not a reason to die.
   std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app(
@@ -35,6 +38,9 @@ int main(int argc, char **argv) {
   app.footer("Start with:  freeport compile CHECKPOINT -o model.port");
   Action action;
   add_compile(app, action);
+  add_run(app, action);
+  add_logits(app, action);
+  add_inspect(app, action);
   add_text(app, action);
   try {
     app.parse(argc, argv);

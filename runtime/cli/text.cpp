@@ -1,4 +1,4 @@
-// `freeport tokenize` and `freeport detokenize`: the tokenizer of a checkpoint folder, alone.
+// `freeport tokenize` and `freeport detokenize`: the tokenizer of a package or checkpoint folder, alone.
 #include "runtime/cli/verbs.h"
 #include "runtime/tokenizer.h"
 
@@ -6,8 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -21,13 +19,6 @@ struct TextArguments {
   std::vector<int32_t> ids;
   bool lines = false, special = false, has_text = false;
 };
-
-std::optional<std::string> read_file(const std::filesystem::path &path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream)
-    return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(stream), {});
-}
 
 std::string standard_input() { return std::string(std::istreambuf_iterator<char>(std::cin), {}); }
 
@@ -87,20 +78,10 @@ int detokenize(const TextArguments &arguments) {
 
 } // namespace
 
-Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string &source) {
-  std::filesystem::path folder = source;
-  if (!std::filesystem::is_directory(folder))
-    return Status(Code::kNotFound, source + ": expects a checkpoint folder with tokenizer.json");
-  std::optional<std::string> text = read_file(folder / "tokenizer.json");
-  if (!text)
-    return Status(Code::kNotFound, source + ": expects tokenizer.json in the folder, found none");
-  return Tokenizer::create(*text, read_file(folder / "tokenizer_config.json").value_or(""));
-}
-
 void add_text(CLI::App &app, Action &action) {
   auto arguments = std::make_shared<TextArguments>();
   CLI::App *encode = app.add_subcommand("tokenize", "Text to token ids, as a JSON array");
-  encode->add_option("source", arguments->source, "Checkpoint folder")->required();
+  encode->add_option("source", arguments->source, "Package or checkpoint folder")->required();
   CLI::Option *text = encode->add_option("-p,--prompt", arguments->text, "The text; standard input if absent");
   encode->add_flag("--jsonl", arguments->lines, "One JSON string a line in, one JSON array a line out");
   encode->add_flag("--special", arguments->special, "Add the special tokens that begin and end a text");
@@ -110,7 +91,7 @@ void add_text(CLI::App &app, Action &action) {
     action = [arguments] { return tokenize(*arguments); };
   });
   CLI::App *decode = app.add_subcommand("detokenize", "Token ids to text");
-  decode->add_option("source", arguments->source, "Checkpoint folder")->required();
+  decode->add_option("source", arguments->source, "Package or checkpoint folder")->required();
   decode->add_option("--ids", arguments->ids, "Ids, separated by commas")->delimiter(',');
   decode->add_flag("--jsonl", arguments->lines, "One JSON array of ids a line in, one JSON string a line out");
   decode->add_flag("--special", arguments->special, "Keep special tokens");

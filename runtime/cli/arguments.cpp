@@ -1,0 +1,76 @@
+// What several verbs take: a package and a device, a tokenizer, token ids.
+#include "runtime/cli/verbs.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+
+namespace freeport::cli {
+namespace {
+
+std::optional<std::string> read_file(const std::filesystem::path &path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream)
+    return std::nullopt;
+  return std::string(std::istreambuf_iterator<char>(stream), {});
+}
+
+} // namespace
+
+void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
+  verb.add_option("--device", arguments.device,
+                  "Where to run: cpu or reference; without it, the first that the package has code for");
+  verb.add_option("-t,--threads", arguments.threads, "Threads; without it, one for each processor")
+      ->check(CLI::Range(1, 1024));
+}
+
+Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceArguments &arguments) {
+  FP_ASSIGN_OR_RETURN(std::shared_ptr<const Package> package, Package::open(path));
+  FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, Model::open(package, {arguments.device, arguments.threads}));
+  if (arguments.device.empty() && std::string_view(model->api().name) == "reference")
+    fmt::print(stderr, "note: {} has no code for a faster device of this machine; the reference device runs it, slowly\n",
+               path);
+  return model;
+}
+
+Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::string &source) {
+  const std::filesystem::path folder = source;
+  std::error_code code;
+  if (!std::filesystem::is_directory(folder, code)) {
+    FP_ASSIGN_OR_RETURN(std::shared_ptr<const Package> package, Package::open(source));
+    return freeport::open_tokenizer(*package);
+  }
+  std::optional<std::string> text = read_file(folder / "tokenizer.json");
+  if (!text)
+    return Status(Code::kNotFound, source + ": expects tokenizer.json in the folder, found none");
+  return Tokenizer::create(*text, read_file(folder / "tokenizer_config.json").value_or(""));
+}
+
+Result<std::vector<int32_t>> parse_ids(const std::string &text) {
+  std::vector<int32_t> ids;
+  const char *at = text.data(), *end = at + text.size();
+  while (true) {
+    while (at != end && *at == ' ')
+      ++at;
+    int32_t id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || id < 0)
+      return Status(Code::kInvalidArgument,
+                    fmt::format("--ids: expects token ids separated by commas, such as 1,2,3; got '{}'", text));
+    ids.push_back(id);
+    at = next;
+    while (at != end && *at == ' ')
+      ++at;
+    if (at == end)
+      return ids;
+    if (*at++ != ',')
+      return Status(Code::kInvalidArgument, fmt::format("--ids: expects commas between token ids, got '{}'", text));
+  }
+}
+
+} // namespace freeport::cli
