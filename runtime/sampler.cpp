@@ -1,5 +1,6 @@
 // Sums run over candidates in descending order, from 1 for the best one. A candidate below 2^-24 leaves such a sum as
-// it is: it can be neither drawn nor where top-p cuts, so only those above are sorted, of 128 k mostly some hundreds.
+// it is: it can be neither drawn nor where top-p cuts, so only those above are sorted, and the result is that of
+// sorting all.
 #include "runtime/sampler.h"
 
 #include "runtime/philox.h"
