@@ -50,6 +50,7 @@ public:
   T *operator->() { return &value(); }
   const T *operator->() const { return &value(); }
   T &operator*() & { return value(); }
+  T &&operator*() && { return std::move(*this).value(); }
 
 private:
   std::optional<T> value_;

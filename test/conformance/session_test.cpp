@@ -1,0 +1,336 @@
+// Sessions on a compiled model, device by device: the bits of a sequence do not depend on its company or its steps, pages
+// are shared and counted, a step that fails changes nothing, and a warm step allocates nothing.
+#include "runtime/compiler_api.h"
+#include "runtime/registry.h"
+#include "runtime/session.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <new>
+#include <thread>
+#include <unistd.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FREEPORT_OWN_ALLOCATOR 0
+#endif
+#endif
+#ifndef FREEPORT_OWN_ALLOCATOR
+#define FREEPORT_OWN_ALLOCATOR 1
+#endif
+
+static std::atomic<uint64_t> allocations{0};
+#if FREEPORT_OWN_ALLOCATOR
+void *operator new(size_t bytes) {
+  ++allocations;
+  if (void *memory = std::malloc(bytes ? bytes : 1))
+    return memory;
+  std::abort();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, size_t) noexcept { std::free(memory); }
+#endif
+
+namespace freeport {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Packages that the tests share, compiled on first use and removed at the end.
+class Packages {
+public:
+  ~Packages() { fs::remove_all(folder_); }
+  std::string operator()(const std::string &model, const std::string &weights) {
+    std::string &path = paths_[model + weights];
+    if (!path.empty())
+      return path;
+    fs::create_directories(folder_);
+    const std::string checkpoint = std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model;
+    const std::string output = (folder_ / (model + "-" + weights + ".port")).string();
+    const fp_compile_options options = {.checkpoint = checkpoint.c_str(),
+                                        .output = output.c_str(),
+                                        .weights = weights.c_str(),
+                                        .targets = "cpu",
+                                        .dump_stages = nullptr,
+                                        .stop_after = nullptr,
+                                        .progress = nullptr,
+                                        .progress_context = nullptr};
+    fp_error error = {};
+    EXPECT_EQ(fp_compile(&options, &error), 0) << error.message;
+    return path = output;
+  }
+
+private:
+  fs::path folder_ = fs::temp_directory_path() / ("freeport-session-test-" + std::to_string(::getpid()));
+  std::map<std::string, std::string> paths_;
+};
+
+Packages packages;
+
+std::shared_ptr<Model> open(const std::string &path, const std::string &device, int threads = 2) {
+  auto package = Package::open(path);
+  EXPECT_TRUE(package.ok()) << package.status().message();
+  auto model = Model::open(*package, {device, threads});
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return *model;
+}
+
+std::unique_ptr<Session> session_of(std::shared_ptr<Model> model, const SessionOptions &options) {
+  auto session = Session::create(std::move(model), options);
+  EXPECT_TRUE(session.ok()) << session.status().message();
+  return std::move(session).value();
+}
+
+using Logits = std::vector<float>; // of all tokens, one after the other
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+/// `length` tokens that differ from those of other seeds.
+std::vector<int32_t> tokens_of(uint32_t seed, size_t length, uint32_t vocabulary) {
+  std::vector<int32_t> tokens;
+  for (uint32_t state = seed * 2654435761u + 1; tokens.size() < length; state = state * 1664525u + 1013904223u)
+    tokens.push_back(int32_t((state >> 8) % vocabulary));
+  return tokens;
+}
+
+uint32_t vocabulary_of(const Model &model) { return uint32_t(model.package().manifest().vocabulary_size()); }
+
+void expect_step(Session &session, std::span<const Row> rows) {
+  const Status status = session.step(rows);
+  ASSERT_TRUE(status.ok()) << status.message();
+}
+
+/// Logits of one sequence alone, `chunk` tokens a step.
+Logits alone(const std::shared_ptr<Model> &model, std::span<const int32_t> tokens, size_t chunk) {
+  SessionOptions options;
+  options.logit_rows = int64_t(chunk);
+  auto session = session_of(model, options);
+  const int32_t sequence = *session->add();
+  Logits all;
+  std::vector<Row> rows;
+  for (size_t done = 0; done < tokens.size(); done += rows.size()) {
+    rows.clear();
+    for (size_t i = done; i < std::min(tokens.size(), done + chunk); ++i)
+      rows.push_back({tokens[i], sequence, true});
+    expect_step(*session, rows);
+    for (size_t i = 0; i < rows.size(); ++i)
+      all.insert(all.end(), session->logits(i).begin(), session->logits(i).end());
+  }
+  return all;
+}
+
+struct Case {
+  std::string model, weights, device;
+};
+
+class SessionBits : public testing::TestWithParam<Case> {};
+
+TEST_P(SessionBits, DoNotDependOnCompanyOrSteps) {
+  auto model = open(packages(GetParam().model, GetParam().weights), GetParam().device);
+  constexpr size_t lengths[] = {1, 75, 31, 32, 33, 7, 64, 50};
+  constexpr size_t kSequences = std::size(lengths);
+  std::vector<std::vector<int32_t>> tokens;
+  for (size_t i = 0; i < kSequences; ++i)
+    tokens.push_back(tokens_of(uint32_t(i), lengths[i], vocabulary_of(*model)));
+  SessionOptions options;
+  options.sequences = kSequences;
+  options.logit_rows = 64;
+  options.context = 128;
+  auto session = session_of(model, options);
+  for (size_t i = 0; i < kSequences; ++i)
+    ASSERT_EQ(*session->add(), int32_t(i));
+  // Each step takes from every unfinished sequence, in turns and unequal amounts, so that rows are interleaved.
+  std::vector<Logits> together(kSequences);
+  std::vector<size_t> done(kSequences, 0);
+  while (true) {
+    std::vector<Row> rows;
+    for (size_t turn = 0; turn < 9; ++turn)
+      for (size_t i = 0; i < kSequences; ++i)
+        if (turn <= i && done[i] < lengths[i])
+          rows.push_back({tokens[i][done[i]++], int32_t(i), true});
+    if (rows.empty())
+      break;
+    expect_step(*session, rows);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const auto logits = session->logits(r);
+      Logits &to = together[size_t(rows[r].sequence)];
+      to.insert(to.end(), logits.begin(), logits.end());
+    }
+  }
+  auto reference = open(packages(GetParam().model, GetParam().weights), "reference", 1);
+  for (size_t i = 0; i < kSequences; ++i) {
+    const Logits expected = alone(reference, tokens[i], 64);
+    EXPECT_TRUE(same_bits(expected, together[i])) << "sequence " << i << " among eight";
+    EXPECT_TRUE(same_bits(expected, alone(model, tokens[i], 1))) << "sequence " << i << " token by token";
+    EXPECT_TRUE(same_bits(expected, alone(model, tokens[i], 7))) << "sequence " << i << " in pieces of 7";
+  }
+}
+
+TEST_P(SessionBits, ForksShareTheirPrefix) {
+  auto model = open(packages(GetParam().model, GetParam().weights), GetParam().device);
+  SessionOptions options;
+  options.sequences = 3;
+  options.context = 128;
+  auto session = session_of(model, options);
+  const auto prefix = tokens_of(1, 70, vocabulary_of(*model)), left = tokens_of(2, 40, vocabulary_of(*model)),
+             right = tokens_of(3, 40, vocabulary_of(*model));
+  const int32_t first = *session->add();
+  ASSERT_TRUE(session->feed(first, prefix, 0, true, nullptr, nullptr).ok());
+  ASSERT_EQ(session->pages_used(), 3u);
+  const int32_t second = *session->fork(first), third = *session->fork(first);
+  EXPECT_EQ(session->pages_used(), 3u) << "a fork copies nothing";
+  EXPECT_EQ(*session->length(second), 70);
+  auto extend = [&](int32_t sequence, std::span<const int32_t> with) {
+    EXPECT_TRUE(session->feed(sequence, with, 0, true, nullptr, nullptr).ok());
+    return Logits(session->logits(0).begin(), session->logits(0).end());
+  };
+  // 110 tokens are four pages; two of them are whole in the prefix and stay shared.
+  const Logits with_left = extend(second, left);
+  EXPECT_EQ(session->pages_used(), 5u);
+  const Logits with_right = extend(third, right);
+  EXPECT_EQ(session->pages_used(), 7u);
+  const Logits again = extend(first, left);
+  EXPECT_EQ(session->pages_used(), 8u) << "the last holder of a page extends it in place";
+  auto expected = [&](std::span<const int32_t> with) {
+    std::vector<int32_t> all = prefix;
+    all.insert(all.end(), with.begin(), with.end());
+    const Logits logits = alone(model, all, 64);
+    return Logits(logits.end() - vocabulary_of(*model), logits.end());
+  };
+  EXPECT_TRUE(same_bits(with_left, expected(left)));
+  EXPECT_TRUE(same_bits(again, expected(left)));
+  EXPECT_TRUE(same_bits(with_right, expected(right)));
+
+  // Rewound into a page and written again, a sequence is what it would have been without the detour.
+  ASSERT_TRUE(session->rewind(third, 45).ok());
+  EXPECT_EQ(session->pages_used(), 6u);
+  std::vector<int32_t> rest(prefix.begin() + 45, prefix.end());
+  rest.insert(rest.end(), left.begin(), left.end());
+  EXPECT_TRUE(same_bits(extend(third, rest), expected(left)));
+  ASSERT_TRUE(session->drop(first).ok());
+  ASSERT_TRUE(session->drop(second).ok());
+  ASSERT_TRUE(session->drop(third).ok());
+  EXPECT_EQ(session->pages_used(), 0u);
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char *model : {"llama", "llama_tied", "deepseek_v3"})
+    for (const char *weights : {"f32", "q8", "q4"})
+      for (const fp_device_api *api : device_apis())
+        all.push_back({model, weights, api->name});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SessionBits, testing::ValuesIn(cases()), [](const auto &info) {
+  return info.param.model + "_" + info.param.weights + "_" + info.param.device;
+});
+
+TEST(Session, AFailedStepChangesNothing) {
+  auto model = open(packages("llama", "q4"), "cpu");
+  SessionOptions options;
+  options.context = 64;
+  options.sequences = 2;
+  options.pages = 3;
+  auto session = session_of(model, options);
+  const auto tokens = tokens_of(1, 65, vocabulary_of(*model));
+  const int32_t first = *session->add(), second = *session->add();
+  ASSERT_TRUE(session->feed(first, std::span(tokens).first(40), 0, true, nullptr, nullptr).ok());
+  ASSERT_TRUE(session->feed(second, std::span(tokens).first(30), 0, true, nullptr, nullptr).ok());
+
+  auto refused = [&](std::vector<Row> rows, Code code, const char *expected) {
+    const Status status = session->step(rows);
+    EXPECT_EQ(int(status.code()), int(code)) << status.message();
+    EXPECT_NE(status.message().find(expected), std::string::npos) << status.message();
+    EXPECT_EQ(*session->length(first), 40);
+    EXPECT_EQ(*session->length(second), 30);
+    EXPECT_EQ(session->pages_used(), 3u);
+  };
+  const auto none = int32_t(vocabulary_of(*model));
+  refused({}, Code::kInvalidArgument, "rows");
+  refused({{none, first, true}}, Code::kInvalidArgument, "token ids");
+  refused({{-1, first, true}}, Code::kInvalidArgument, "token ids");
+  refused({{1, 2, true}}, Code::kInvalidArgument, "sequence");
+  refused({{1, -1, true}}, Code::kInvalidArgument, "sequence");
+  refused({{1, first, true}, {2, first, true}}, Code::kInvalidArgument, "logits");
+  refused(std::vector<Row>(25, Row{1, first, false}), Code::kOutOfRange, "context");
+  refused(std::vector<Row>(3, Row{1, second, false}), Code::kOutOfRange, "pages");
+
+  EXPECT_FALSE(session->add().ok());
+  EXPECT_FALSE(session->rewind(first, 41).ok());
+  EXPECT_FALSE(session->drop(7).ok());
+  // What fails in the middle is what the rest continues from.
+  ASSERT_TRUE(session->feed(first, std::span(tokens).subspan(40, 24), 0, true, nullptr, nullptr).ok());
+  const Logits expected = alone(model, std::span(tokens).first(64), 64);
+  EXPECT_TRUE(same_bits(session->logits(0), std::span(expected).last(vocabulary_of(*model))));
+}
+
+TEST(Session, RefusesOptionsOutOfRange) {
+  auto model = open(packages("llama", "q4"), "cpu");
+  for (const SessionOptions &options :
+       {SessionOptions{.context = -1}, SessionOptions{.context = 1 << 30}, SessionOptions{.sequences = 100000},
+        SessionOptions{.pages = -5}, SessionOptions{.step_tokens = 100000}, SessionOptions{.logit_rows = 100000}}) {
+    auto session = Session::create(model, options);
+    ASSERT_FALSE(session.ok());
+    EXPECT_EQ(int(session.status().code()), int(Code::kInvalidArgument));
+    EXPECT_NE(session.status().message().find("expects"), std::string::npos);
+  }
+}
+
+TEST(Session, AWarmStepAllocatesNothing) {
+  if (!FREEPORT_OWN_ALLOCATOR)
+    GTEST_SKIP() << "the address sanitizer has the allocator";
+  for (const fp_device_api *api : device_apis()) {
+    auto model = open(packages("deepseek_v3", "q4"), api->name);
+    auto session = session_of(model, {});
+    const int32_t sequence = *session->add();
+    const auto tokens = tokens_of(1, 200, vocabulary_of(*model));
+    ASSERT_TRUE(session->feed(sequence, std::span(tokens).first(20), 0, true, nullptr, nullptr).ok());
+    auto step = [&](size_t i) {
+      const Row row = {tokens[i], sequence, true};
+      return session->step({&row, 1}).ok();
+    };
+    bool ok = step(20) && step(21);
+    const uint64_t before = allocations;
+    for (size_t i = 22; i < tokens.size(); ++i)
+      ok = ok && step(i);
+    EXPECT_EQ(allocations - before, 0u) << api->name;
+    EXPECT_TRUE(ok);
+  }
+}
+
+TEST(Session, SeveralSessionsShareAModel) {
+  auto model = open(packages("deepseek_v3", "q8"), "cpu");
+  constexpr uint32_t kThreads = 4;
+  std::vector<Logits> expected, found(kThreads);
+  for (uint32_t i = 0; i < kThreads; ++i)
+    expected.push_back(alone(model, tokens_of(i, 40, vocabulary_of(*model)), 5));
+  std::vector<std::thread> threads;
+  for (uint32_t i = 0; i < kThreads; ++i)
+    threads.emplace_back([&, i] { found[i] = alone(model, tokens_of(i, 40, vocabulary_of(*model)), 5); });
+  for (std::thread &thread : threads)
+    thread.join();
+  for (uint32_t i = 0; i < kThreads; ++i)
+    EXPECT_TRUE(same_bits(expected[i], found[i])) << "session " << i;
+}
+
+TEST(Model, RefusesWhatItCannotRun) {
+  auto package = Package::open(packages("llama", "q4"));
+  ASSERT_TRUE(package.ok());
+  auto unknown = Model::open(*package, {"abacus", 0});
+  ASSERT_FALSE(unknown.ok());
+  EXPECT_EQ(int(unknown.status().code()), int(Code::kNotFound));
+  EXPECT_NE(unknown.status().message().find("cpu"), std::string::npos);
+  EXPECT_FALSE(Model::open(*package, {"cpu:3", 0}).ok());
+  EXPECT_FALSE(Model::open(*package, {"cpu", -1}).ok());
+}
+
+} // namespace
+} // namespace freeport
