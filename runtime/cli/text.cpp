@@ -95,6 +95,7 @@ void add_text(CLI::App &app, Action &action) {
   decode->add_option("--ids", arguments->ids, "Ids, separated by commas")->delimiter(',');
   decode->add_flag("--jsonl", arguments->lines, "One JSON array of ids a line in, one JSON string a line out");
   decode->add_flag("--special", arguments->special, "Keep special tokens");
+  decode->footer("Example:  freeport detokenize ./tiny-moe --ids 262,284,83");
   decode->callback([arguments, &action] { action = [arguments] { return detokenize(*arguments); }; });
 }
 

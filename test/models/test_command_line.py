@@ -1,0 +1,173 @@
+"""The verbs as a user meets them: prompts from both sides, the same text on every device, a clean end on Ctrl-C, help that
+teaches, and the C program of examples/."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from command import FREEPORT, ROOT, checkpoint, freeport, logits, package, succeed, tiny_moe_golden
+
+BEGIN = "<｜begin▁of▁sentence｜>"  # the tokenizer puts it in front of every prompt by itself
+
+
+def first_case():
+    case = tiny_moe_golden()["greedy"]["prompts"][0]
+    return case["prompt_text"].removeprefix(BEGIN), case["text"], len(case["ids"])
+
+
+def test_run_takes_the_prompt_from_standard_input():
+    prompt, text, count = first_case()
+    done = succeed("run", package("tiny-moe", "f32"), "-n", count, "--temp", 0, text=prompt)
+    assert done.stdout == text + "\n"
+    assert re.search(r"prompt 11 tokens, [\d.]+ tokens/s; generation 48 tokens, [\d.]+ tokens/s", done.stderr)
+
+
+def test_sampling_gives_the_same_text_everywhere():
+    path = package("tiny-moe", "q4")
+    options = ["-p", "Once upon", "-n", 24, "--temp", 1.1, "--top-k", 40, "--top-p", 0.95, "--min-p", 0.02]
+    texts = {succeed("run", path, *options, "--seed", 7, "--device", device, "-t", threads).stdout
+             for device, threads in (("cpu", 1), ("cpu", 2), ("reference", 2))}
+    assert len(texts) == 1
+    assert len({succeed("run", path, *options, "--seed", seed).stdout for seed in range(6)}) > 3
+
+
+def test_run_stops_at_the_context():
+    done = succeed("run", package("tiny-moe", "q4"), "-p", "Once", "-c", 20, "--temp", 0, "--ignore-eos", "--json")
+    result = json.loads(done.stdout)
+    assert result["stopped"] == "context" and len(result["prompt_ids"]) + len(result["ids"]) == 21
+
+
+@pytest.mark.parametrize("options, expected", [
+    (["--temp", "-1"], "temp"), (["--top-p", "0"], "top"), (["--min-p", "2"], "min"), (["--top-k", "-3"], "top"),
+    (["-n", "-2"], "tokens"), (["-t", "0"], "threads"), (["-c", "100000"], "context"),
+    (["--device", "cpu:1"], "selector"), (["--device", "abacus"], "abacus")], ids=str)
+def test_run_refuses(options, expected):
+    done = freeport("run", package("tiny-moe", "q4"), "-p", "Once", *options)
+    assert done.returncode != 0 and expected in done.stderr and done.stdout == ""
+
+
+def test_ctrl_c_ends_a_text_cleanly():
+    command = [FREEPORT, "run", package("tiny-moe", "q4"), "-p", "Once", "--temp", "0", "--ignore-eos", "--device", "reference"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.read(1)  # text has begun
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by Ctrl-C" in errors.decode() and "tokens/s" in errors.decode()
+
+
+def test_ctrl_c_ends_a_compile_without_a_file(tmp_path):
+    command = [FREEPORT, "compile", checkpoint("tiny-moe"), "-o", tmp_path / "model.port", "--weights", "f32"]
+    killed = 0
+    for wait in (0.2, 0.3, 0.4):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        if process.returncode == 130:
+            killed += 1
+            assert list(tmp_path.iterdir()) == []
+        else:
+            assert process.returncode == 0, "expects a whole package or a clean end"
+            (tmp_path / "model.port").unlink()
+    assert killed or os.cpu_count() > 8
+
+
+def test_a_reader_that_leaves_ends_the_run():
+    """`freeport run … | head -c 1`: an error or a signal, but no endless run."""
+    command = [FREEPORT, "run", package("tiny-moe", "q4"), "-p", "Once", "--temp", "0", "--ignore-eos"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdout.read(1)
+    process.stdout.close()
+    assert process.wait(60) != 0
+
+
+def test_the_stream_is_whole_characters():
+    """What arrives piece by piece is UTF-8 at every moment; the pieces together are the text."""
+    options = ["-p", "naïve — “café” 日本語 😀", "-n", 60, "--temp", 1.5, "--seed", 3]
+    command = [str(part) for part in (FREEPORT, "run", package("tiny-moe", "f32"), *options, "--device", "reference")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    pieces = []
+    while piece := os.read(process.stdout.fileno(), 65536):
+        pieces.append(piece)
+        piece.decode("utf-8")
+    assert process.wait(60) == 0
+    whole = json.loads(succeed("run", package("tiny-moe", "f32"), *options, "--json").stdout)["text"]
+    assert b"".join(pieces).decode("utf-8").removesuffix("\n") == whole.removesuffix("\n")
+
+
+def test_text_verbs_take_packages_and_folders():
+    for source in (package("tiny-moe", "q4"), checkpoint("tiny-moe")):
+        ids = json.loads(succeed("tokenize", source, "-p", "It is a truth", "--special").stdout)
+        assert ids[0] == 0
+        assert succeed("detokenize", source, "--ids", ",".join(map(str, ids))).stdout == "It is a truth\n"
+        assert succeed("detokenize", source, "--special", "--jsonl", text=json.dumps(ids) + "\n").stdout == \
+            json.dumps(BEGIN + "It is a truth", ensure_ascii=False) + "\n"
+
+
+def test_text_verbs_without_a_tokenizer():
+    path = package("llama_tied", "q4")
+    assert logits(path, [1, 2]).shape[0] == 2
+    for verb in (["run", path, "-p", "a"], ["tokenize", path, "-p", "a"]):
+        done = freeport(*verb)
+        assert done.returncode != 0 and "tokenizer" in done.stderr
+
+
+def test_logits_of_ids_on_the_command_line(tmp_path):
+    path = package("llama", "q8")
+    succeed("logits", path, "--ids", "5, 6,7", "-o", tmp_path / "logits.npy")
+    assert np.array_equal(np.load(tmp_path / "logits.npy"), logits(path, [5, 6, 7]))
+    for options in ([], ["--ids", "1", "--ids-file", "x.npy"]):
+        assert freeport("logits", path, *options, "-o", tmp_path / "none.npy").returncode != 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["logits.npy"]
+
+
+def test_inspect_describes(tmp_path):
+    path = package("tiny-moe", "q4")
+    text = succeed("inspect", path).stdout
+    assert "DeepseekV3ForCausalLM" in text and "model.layers.1.mlp.experts.gate" in text
+    description = json.loads(succeed("inspect", path, "--json").stdout)
+    assert {entry["backend"] for entry in description["executables"]} >= {"reference", "cpu"}
+    assert description["memory"]["weight_bytes"] == sum(entry["bytes"] for entry in description["parameters"])
+    assert description["memory"]["page_tokens"] == 32 and len(description["kernels"]) > 10
+    banks = [entry for entry in description["parameters"] if entry["name"].startswith("model.layers.1.mlp.experts.")]
+    # An expert is one run of bytes from a multiple of 4 KiB on: its three matrices side by side.
+    begin = min(bank["offset"] for bank in banks)
+    assert len(banks) == 3 and begin % 4096 == 0 and {bank["entry_stride"] % 4096 for bank in banks} == {0}
+    assert max(bank["offset"] + bank["entry_bytes"] for bank in banks) - begin == sum(bank["entry_bytes"] for bank in banks)
+    bank = banks[0]
+    succeed("inspect", path, "--tensor", bank["name"], "-o", tmp_path / "bank.npy")
+    assert list(np.load(tmp_path / "bank.npy").shape) == bank["shape"]
+    done = freeport("inspect", path, "--tensor", "nothing", "-o", tmp_path / "none.npy")
+    assert done.returncode != 0 and "nothing" in done.stderr and not (tmp_path / "none.npy").exists()
+    assert succeed("inspect", path, "--verify").returncode == 0
+
+
+def test_help_teaches():
+    for arguments in (["--help"], *([verb, "--help"] for verb in
+                                    ("compile", "run", "logits", "inspect", "tokenize", "detokenize"))):
+        done = succeed(*arguments)
+        assert done.stderr == "" and ("Example" in done.stdout or "Start with" in done.stdout)
+        assert "\033" not in done.stdout
+    assert re.fullmatch(r"freeport \d+\.\d+\.\d+\n", succeed("--version").stdout)
+    assert freeport("fly").returncode == 2
+
+
+def test_the_c_example(tmp_path):
+    """Strict C99 against the public header, linked to the runtime alone."""
+    program = tmp_path / "completion"
+    subprocess.run(["clang-19", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}", ROOT / "examples/completion.c",
+                    f"-L{ROOT}/build/lib", "-lfreeport", f"-Wl,-rpath,{ROOT}/build/lib", "-o", program], check=True)
+    prompt, text, count = first_case()
+    done = subprocess.run([program, package("tiny-moe", "f32"), prompt, str(count)], capture_output=True, check=True,
+                          encoding="utf-8")
+    assert done.stdout == text + "\n"
+    for arguments in ([], [tmp_path / "absent.port", "a"]):
+        failed = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8")
+        assert failed.returncode > 0 and failed.stderr
