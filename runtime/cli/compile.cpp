@@ -26,6 +26,20 @@ int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t tot
   return !interrupted;
 }
 
+/// Says which tensors of the checkpoint are not in the package that was just written.
+void list_left_out(const std::string &path) {
+  constexpr size_t kListed = 8;
+  auto package = Package::open(path);
+  const auto *names = package.ok() ? (*package)->manifest().provenance()->left_out() : nullptr;
+  if (!names || names->size() == 0)
+    return;
+  std::string list;
+  for (flatbuffers::uoffset_t i = 0; i < std::min<size_t>(names->size(), kListed); ++i)
+    list += fmt::format("{}{}", i ? ", " : "", names->Get(i)->string_view());
+  fmt::print(stderr, "left out {} tensors that the model does not use: {}{}\n", names->size(), list,
+             names->size() > kListed ? ", … (freeport inspect --json lists all)" : "");
+}
+
 int compile(const CompileArguments &arguments) {
   if (arguments.output.empty() && arguments.stop_after.empty())
     return fail("expects -o FILE, the package to write (or --stop-after STAGE)");
@@ -70,6 +84,8 @@ int compile(const CompileArguments &arguments) {
   else
     fmt::print(stderr, "{}: {:.1f} MB in {:.1f} s\n", arguments.output,
                std::filesystem::file_size(arguments.output, code) / 1e6, seconds);
+  if (arguments.stop_after.empty())
+    list_left_out(arguments.output);
   return 0;
 }
 

@@ -102,6 +102,11 @@ def test_the_stream_is_whole_characters():
     assert b"".join(pieces).decode("utf-8").removesuffix("\n") == whole.removesuffix("\n")
 
 
+def test_compile_lists_what_it_leaves_out(tmp_path):
+    done = succeed("compile", checkpoint("deepseek_v3"), "-o", tmp_path / "model.port")
+    assert re.search(r"left out \d+ tensors .*model\.layers\.4\.", done.stderr)
+
+
 def test_text_verbs_take_packages_and_folders():
     for source in (package("tiny-moe", "q4"), checkpoint("tiny-moe")):
         ids = json.loads(succeed("tokenize", source, "-p", "It is a truth", "--special").stdout)
