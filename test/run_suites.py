@@ -9,9 +9,12 @@ import time
 import xml.etree.ElementTree
 from pathlib import Path
 
+from line_coverage import report_coverage
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 REPORTS = BUILD / "reports"
+NOTES = []  # printed before the counts
 
 
 class Counts:
@@ -85,8 +88,15 @@ def gtest(name_filter):
         name_filter = f"*{name_filter}*"
     for program in sorted((BUILD / "bin").glob("freeport-*-tests")):
         report = REPORTS / f"{program.name}.json"
+        profile = REPORTS / f"{program.name}.profraw"
+        profile.unlink(missing_ok=True)
+        os.environ["LLVM_PROFILE_FILE"] = str(profile)
         selection = [f"--gtest_filter={name_filter}"] if name_filter else []
         counts.add(run([program, "--gtest_brief=1", f"--gtest_output=json:{report}"] + selection, report, read_gtest))
+        if profile.exists() and not name_filter:
+            enough, lines = report_coverage(program, profile)
+            counts.add(Counts(passed=int(enough), failed=int(not enough)))
+            NOTES.extend(lines)
     return counts
 
 
@@ -121,7 +131,7 @@ def main(arguments):
             counts.failed += 1
         lines.append(f"{name:<7} {(time.monotonic() - start) / 60:6.2f} min   {counts}")
         total.add(counts)
-    print("\n".join(["== minutes per suite"] + lines))
+    print("\n".join(NOTES + ["== minutes per suite"] + lines))
     print(total, flush=True)
     return 1 if total.failed else 0
 

@@ -12,6 +12,8 @@ namespace freeport {
 llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::StringRef kernelName,
                       std::vector<std::vector<char>> &buffers, llvm::ArrayRef<int64_t> scalars,
                       std::array<int64_t, 3> grid) {
+  if (llvm::Error error = backend.supports(mlir::SymbolTable::lookupSymbolIn(module, kernelName)))
+    return error;
   mlir::OwningOpRef<mlir::ModuleOp> copy = module.clone();
   mlir::PassManager passes(copy->getContext());
   backend.buildPipeline(passes);
