@@ -2,6 +2,7 @@
 #include "compiler/frontend/Frontend.h"
 #include "compiler/lowering/Pipeline.h"
 #include "compiler/lowering/Register.h"
+#include "compiler/lowering/RunPasses.h"
 #include "compiler/package/Manifest.h"
 #include "runtime/compiler_api.h"
 #include "runtime/status.h"
@@ -30,7 +31,6 @@ private:
   bool progress(const char *what, uint64_t done = 0, uint64_t total = 0) {
     return !options.progress || options.progress(options.progress_context, what, done, total);
   }
-  llvm::Error runStage(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build);
   /// Writes the stage's IR if asked to, and tells whether the compile ends here.
   llvm::Expected<bool> endStage(ModuleOp module, unsigned number, llvm::StringRef name);
   llvm::Error writePackage(checkpoint::Checkpoint &checkpoint, const frontend::ImportedModel &model, ModuleOp launch,
@@ -38,7 +38,6 @@ private:
                            llvm::ArrayRef<const Backend *> targets);
 
   const fp_compile_options &options;
-  std::string diagnostics;
 };
 
 std::string print(ModuleOp module) {
@@ -47,14 +46,6 @@ std::string print(ModuleOp module) {
   module.print(stream);
   stream << "\n";
   return text;
-}
-
-llvm::Error Compilation::runStage(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
-  PassManager passes(module.getContext());
-  build(passes);
-  if (failed(passes.run(module)))
-    return createStringError("internal error: " + (diagnostics.empty() ? "a pass failed" : diagnostics));
-  return llvm::Error::success();
 }
 
 llvm::Expected<bool> Compilation::endStage(ModuleOp module, unsigned number, llvm::StringRef name) {
@@ -110,10 +101,6 @@ llvm::Error Compilation::run() {
   registerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
-  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
-    diagnostics += diagnostic.str() + "\n";
-    return success();
-  });
   auto model = frontend::importCheckpoint(context, *checkpoint, {options.weights});
   if (!model)
     return model.takeError();
@@ -129,12 +116,13 @@ llvm::Error Compilation::run() {
   if (!targets)
     return targets.takeError();
   TargetDescription description = targets->back()->describe();
-  if (llvm::Error error = runStage(module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
+  if (llvm::Error error =
+          runPasses(model->module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
     return error;
   ended = endStage(module, 2, "kernel");
   if (!ended || *ended)
     return ended.takeError();
-  if (llvm::Error error = runStage(module, buildLaunchStage))
+  if (llvm::Error error = runPasses(model->module, buildLaunchStage))
     return error;
   ended = endStage(module, 3, "launch");
   if (!ended || *ended)
@@ -158,7 +146,7 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
         return error;
       kernels->push_back(function->clone());
     }
-    if (llvm::Error error = runStage(*kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes); }))
+    if (llvm::Error error = runPasses(kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes); }))
       return error;
     auto executable = backend->serialize(*kernels);
     if (!executable)

@@ -1,7 +1,7 @@
 // One place names the dialects and the passes; each dialect and backend brings its own.
 #include "compiler/lowering/Register.h"
 
-#include "compiler/offload/Backend.h"
+#include "compiler/lowering/Pipeline.h"
 #include "dialects/graph/Lowering.h"
 #include "dialects/kernel/Kernel.h"
 #include "dialects/launch/Launch.h"
@@ -21,6 +21,9 @@ void registerPasses() {
   mlir::registerPass([] { return graph::createLowerGraphPass({4, 4}); });
   mlir::registerPass(launch::createPlanArenaPass);
   mlir::registerPass(launch::createInsertBarriersPass);
+  mlir::PassPipelineRegistration<>("freeport-kernel-stage", "graph -> kernel, with the default schedule",
+                                   [](mlir::OpPassManager &passes) { buildKernelStage(passes, TargetDescription()); });
+  mlir::PassPipelineRegistration<>("freeport-launch-stage", "kernel -> launch", buildLaunchStage);
   registerBackendPasses();
 }
 

@@ -10,7 +10,7 @@ namespace freeport {
 /// Adds graph's, kernel's and launch's dialects and the upstream dialects that they build on.
 void registerDialects(mlir::DialectRegistry &registry);
 
-/// Makes every pass known by name, once per process.
+/// Makes every pass and stage known by name, once per process.
 void registerPasses();
 
 } // namespace freeport

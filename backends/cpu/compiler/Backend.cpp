@@ -3,8 +3,6 @@
 #include "backends/cpu/compiler/Pipeline.h"
 #include "dialects/kernel/Kernel.h"
 
-#include "mlir/Pass/PassRegistry.h"
-
 namespace freeport {
 namespace {
 
@@ -36,15 +34,6 @@ public:
 
 std::unique_ptr<Backend> create_cpu_backend() { return std::make_unique<CpuBackend>(); }
 
-void register_cpu_passes() {
-  mlir::registerPass(cpu::createLowerKernelPass);
-  mlir::registerPassPipeline(
-      "freeport-cpu-pipeline", "From the kernel dialect to the LLVM dialect, for the cpu backend",
-      [](mlir::OpPassManager &passes, llvm::StringRef, llvm::function_ref<mlir::LogicalResult(const llvm::Twine &)>) {
-        cpu::buildPipeline(passes);
-        return mlir::success();
-      },
-      [](llvm::function_ref<void(const mlir::detail::PassOptions &)>) {});
-}
+void register_cpu_passes() { cpu::registerPasses(); }
 
 } // namespace freeport

@@ -6,6 +6,9 @@
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/Debug.h"
+
+#define DEBUG_TYPE "freeport-cpu-lower-kernel"
 
 using namespace mlir;
 
@@ -360,7 +363,7 @@ Value KernelLowering::lower(UnpackOp op) {
 
 struct LowerKernel : PassWrapper<LowerKernel, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(LowerKernel)
-  StringRef getArgument() const override { return "freeport-cpu-lower-kernel"; }
+  StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Lower kernels to vectors of the CPU and LLVM pointers"; }
   void getDependentDialects(DialectRegistry &registry) const override {
     registry.insert<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect, scf::SCFDialect,
@@ -368,9 +371,11 @@ struct LowerKernel : PassWrapper<LowerKernel, OperationPass<ModuleOp>> {
   }
 
   void runOnOperation() override {
-    for (auto function : llvm::make_early_inc_range(getOperation().getOps<FuncOp>()))
+    for (auto function : llvm::make_early_inc_range(getOperation().getOps<FuncOp>())) {
+      LLVM_DEBUG(llvm::dbgs() << "kernel @" << function.getSymName() << "\n");
       if (failed(KernelLowering(function).run()))
         return signalPassFailure();
+    }
   }
 };
 

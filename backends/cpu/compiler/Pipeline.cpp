@@ -27,4 +27,17 @@ void buildPipeline(mlir::OpPassManager &passes) {
   passes.addPass(mlir::createReconcileUnrealizedCastsPass());
 }
 
+void registerPasses() {
+  mlir::registerPass(createLowerKernelPass);
+  mlir::registerPass([] { return mlir::createConvertSCFToCFPass(); });
+  mlir::registerPass([] { return mlir::arith::createArithExpandOpsPass(); });
+  mlir::registerPass([] { return mlir::createConvertVectorToLLVMPass(); });
+  mlir::registerPass([] { return mlir::createArithToLLVMConversionPass(); });
+  mlir::registerPass([] { return mlir::createConvertControlFlowToLLVMPass(); });
+  mlir::registerPass([] { return mlir::createConvertFuncToLLVMPass(); });
+  mlir::registerPass([] { return mlir::createReconcileUnrealizedCastsPass(); });
+  mlir::PassPipelineRegistration<>("freeport-cpu-pipeline",
+                                   "From the kernel dialect to the LLVM dialect, for the cpu backend", buildPipeline);
+}
+
 } // namespace freeport::cpu

@@ -16,6 +16,9 @@ std::unique_ptr<mlir::Pass> createLowerKernelPass();
 /// Appends every pass from the kernel dialect to the LLVM dialect.
 void buildPipeline(mlir::OpPassManager &passes);
 
+/// Makes each of these passes known by its name, and all of them as freeport-cpu-pipeline.
+void registerPasses();
+
 /// Compiles the functions of the LLVM dialect to an ELF shared object for x86-64-v3.
 llvm::Expected<Executable> serialize(mlir::ModuleOp module);
 

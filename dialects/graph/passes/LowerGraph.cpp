@@ -2,6 +2,10 @@
 // variant for one token and one for many, and kernels shared by both layers and variants.
 #include "dialects/graph/Lowering.h"
 
+#include "llvm/Support/Debug.h"
+
+#define DEBUG_TYPE "freeport-graph-lower"
+
 using namespace mlir;
 
 namespace freeport::graph {
@@ -18,7 +22,7 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
     tokensPerTile = many.tokensPerTile;
     weightStreams = many.weightStreams;
   }
-  StringRef getArgument() const override { return "freeport-graph-lower"; }
+  StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Lower @step to kernels and a launch.program"; }
   void getDependentDialects(DialectRegistry &registry) const override {
     registry.insert<kernel::KernelDialect, launch::LaunchDialect>();
@@ -44,6 +48,7 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;
+        LLVM_DEBUG(llvm::dbgs() << (many ? "many tokens: " : "one token: ") << op << "\n");
         auto lowerable = dyn_cast<Lowerable>(op);
         if (!lowerable) {
           op.emitOpError("expects an op of the graph dialect in @step");

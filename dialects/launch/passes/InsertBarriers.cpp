@@ -3,6 +3,9 @@
 #include "dialects/launch/Launch.h"
 
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/Support/Debug.h"
+
+#define DEBUG_TYPE "freeport-launch-insert-barriers"
 
 using namespace mlir;
 
@@ -25,7 +28,7 @@ Attribute identity(Value buffer) {
 
 struct InsertBarriers : PassWrapper<InsertBarriers, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(InsertBarriers)
-  StringRef getArgument() const override { return "freeport-launch-insert-barriers"; }
+  StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Order dispatches that must not overlap"; }
 
   LogicalResult order(VariantOp variant) {
@@ -40,6 +43,7 @@ struct InsertBarriers : PassWrapper<InsertBarriers, OperationPass<ModuleOp>> {
         conflict |= written.contains(memory) || (writes(number) && read.contains(memory));
       }
       if (conflict) {
+        LLVM_DEBUG(llvm::dbgs() << "barrier before @" << dispatch.getKernel() << "\n");
         OpBuilder(dispatch).create<BarrierOp>(dispatch.getLoc());
         read.clear();
         written.clear();

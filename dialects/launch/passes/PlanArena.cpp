@@ -4,6 +4,9 @@
 #include "dialects/launch/Launch.h"
 
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/Support/Debug.h"
+
+#define DEBUG_TYPE "freeport-launch-plan-arena"
 
 using namespace mlir;
 
@@ -61,7 +64,7 @@ struct Slot {
 
 struct PlanArena : PassWrapper<PlanArena, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(PlanArena)
-  StringRef getArgument() const override { return "freeport-launch-plan-arena"; }
+  StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Give every launch.allocate a place in the arena"; }
 
   /// Places the variant's buffers and returns the arena's size for it.
@@ -107,6 +110,7 @@ struct PlanArena : PassWrapper<PlanArena, OperationPass<ModuleOp>> {
         auto place = builder.create<ArenaOp>(allocate.getLoc(), BufferType::get(&getContext()),
                                              SizeAttr::get(&getContext(), toExpression(&getContext(), offset)),
                                              allocate.getBytes());
+        LLVM_DEBUG(llvm::dbgs() << place << "\n");
         allocate.replaceAllUsesWith(place.getBuffer());
         allocate.erase();
       }
