@@ -28,9 +28,9 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   double epsilon = config.positive("rms_norm_eps");
   float routedScale = static_cast<float>(config.numberOr("routed_scaling_factor", 1));
   bool normalize = config.booleanOr("norm_topk_prob", true), tied = config.booleanOr("tie_word_embeddings", false);
+  bool biased = config.booleanOr("attention_bias", false); // of the projections down and out, not of those up
   bool interleaved = config.booleanOr("rope_interleave", true);
   config.require("hidden_act", "silu", "the only activation of this family");
-  config.require("attention_bias", false, "biases are not supported yet");
   config.require("scoring_func", "sigmoid", "this family's router");
   config.require("topk_method", "noaux_tc", "this family's router");
   config.require("moe_layer_freq", 1, "every layer after the dense ones has experts");
@@ -66,16 +66,20 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
     Source keyDown{attention + "kv_a_proj_with_mqa.weight", rank + rotated, hidden};
     Value query, compressed;
     if (queryRank) {
-      Value both = b.linear(
-          normed, b.matrix(attention + "qkv_a", {{attention + "q_a_proj.weight", queryRank, hidden}, keyDown}));
+      Value both = b.linear(normed, attention + "qkv_a",
+                            {Source{attention + "q_a_proj.weight", queryRank, hidden}, keyDown}, biased);
       Value queryLatent = b.rmsNorm(b.columns(both, 0, queryRank),
                                     b.vector(attention + "q_a_layernorm.weight", queryRank), kLatentEpsilon);
       std::string up = attention + "q_b_proj.weight";
-      query = b.linear(queryLatent, b.matrix(up, {{up, heads * head, queryRank}}));
+      query = b.linear(queryLatent, up, Source{up, heads * head, queryRank});
       compressed = b.columns(both, queryRank, rank + rotated);
+    } else if (biased) { // of the two, only the latent's projection has one
+      std::string direct = attention + "q_proj.weight";
+      query = b.linear(normed, direct, Source{direct, heads * head, hidden});
+      compressed = b.linear(normed, keyDown.tensor, keyDown, biased);
     } else {
-      Value both = b.linear(
-          normed, b.matrix(attention + "qkv_a", {{attention + "q_proj.weight", heads * head, hidden}, keyDown}));
+      Value both =
+          b.linear(normed, attention + "qkv_a", {Source{attention + "q_proj.weight", heads * head, hidden}, keyDown});
       query = b.columns(both, 0, heads * head);
       compressed = b.columns(both, heads * head, rank + rotated);
     }
@@ -97,7 +101,7 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
         b.builder.getStringAttr("layers." + std::to_string(layer)), b.builder.getStringAttr(b.stateFormat()),
         b.builder.getI64IntegerAttr(heads), b.builder.getF32FloatAttr(scale));
     std::string out = attention + "o_proj.weight";
-    x = b.linear(attended, b.matrix(out, {{out, hidden, heads * valueSize}}), x);
+    x = b.linear(attended, out, Source{out, hidden, heads * valueSize}, biased, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);
     if (layer < dense) {
       x = b.gatedNetwork(normed, prefix + "mlp.", hidden, inner, x);

@@ -62,8 +62,22 @@ graph::PieceAttr GraphBuilder::piece(const Source &source) {
 
 FlatSymbolRefAttr GraphBuilder::vector(StringRef tensor, int64_t size) {
   require(tensor, {size});
-  auto whole = graph::PieceAttr::get(builder.getContext(), tensor, 0, 1, false);
+  auto whole = graph::PieceAttr::get(builder.getContext(), tensor, 0, size, false);
   return add(tensor, {size}, "f32", "", {builder.getArrayAttr({whole})});
+}
+
+FlatSymbolRefAttr GraphBuilder::biases(StringRef name, ArrayRef<Source> sources) {
+  SmallVector<Attribute> pieces;
+  int64_t size = 0;
+  for (const Source &source : sources) {
+    StringRef stem = source.tensor;
+    stem.consume_back(".weight");
+    std::string tensor = (stem + ".bias").str();
+    require(tensor, {source.rows});
+    pieces.push_back(graph::PieceAttr::get(builder.getContext(), tensor, 0, source.rows, false));
+    size += source.rows;
+  }
+  return add(name, {size}, "f32", "", {builder.getArrayAttr(pieces)});
 }
 
 FlatSymbolRefAttr GraphBuilder::table(StringRef name, ArrayRef<float> values) {
@@ -123,9 +137,15 @@ Value GraphBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double epsilon) {
   return builder.create<graph::RmsNormOp>(location, x.getType(), x, weight,
                                           builder.getF32FloatAttr(static_cast<float>(epsilon)));
 }
-Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, Value residual) {
+Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr bias, Value residual) {
   int64_t width = module->lookupSymbol<graph::ParameterOp>(weight).getShape()[0];
-  return builder.create<graph::LinearOp>(location, rows(width), x, weight, FlatSymbolRefAttr(), residual);
+  return builder.create<graph::LinearOp>(location, rows(width), x, weight, bias, residual);
+}
+Value GraphBuilder::linear(Value x, StringRef name, ArrayRef<Source> sources, bool biased, Value residual) {
+  StringRef stem = name;
+  stem.consume_back(".weight");
+  FlatSymbolRefAttr weight = matrix(name, sources);
+  return linear(x, weight, biased ? biases((stem + ".bias").str(), sources) : FlatSymbolRefAttr(), residual);
 }
 Value GraphBuilder::columns(Value x, int64_t offset, int64_t width) {
   return builder.create<graph::ColumnsOp>(location, rows(width), x, offset);
@@ -142,14 +162,12 @@ Value GraphBuilder::selectRows(Value x) {
   return builder.create<graph::SelectRowsOp>(location, x.getType(), x, logitRows);
 }
 
-Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int64_t inner, Value residual) {
-  FlatSymbolRefAttr gateUp =
-      matrix((prefix + "gate_up").str(), {Source{(prefix + "gate_proj.weight").str(), inner, hidden},
-                                          Source{(prefix + "up_proj.weight").str(), inner, hidden}});
-  std::string downName = (prefix + "down_proj.weight").str();
-  FlatSymbolRefAttr down = matrix(downName, {Source{downName, hidden, inner}});
-  Value both = linear(x, gateUp);
-  return linear(glu(columns(both, 0, inner), columns(both, inner, inner)), down, residual);
+Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int64_t inner, Value residual,
+                                 bool biased) {
+  Source gate{(prefix + "gate_proj.weight").str(), inner, hidden}, up{(prefix + "up_proj.weight").str(), inner, hidden},
+      down{(prefix + "down_proj.weight").str(), hidden, inner};
+  Value both = linear(x, (prefix + "gate_up").str(), {gate, up}, biased);
+  return linear(glu(columns(both, 0, inner), columns(both, inner, inner)), down.tensor, down, biased, residual);
 }
 
 llvm::Expected<ImportedModel> GraphBuilder::finish(StringRef family, int64_t vocabulary, int64_t maximumContext) {

@@ -29,6 +29,8 @@ public:
 
   /// Parameters. A tensor that is missing or misshapen is recorded as the import's error.
   mlir::FlatSymbolRefAttr vector(llvm::StringRef tensor, int64_t size);
+  /// The biases of matrices, concatenated as `matrix` does: of tensor NAME.weight it is NAME.bias.
+  mlir::FlatSymbolRefAttr biases(llvm::StringRef name, llvm::ArrayRef<Source> sources);
   mlir::FlatSymbolRefAttr table(llvm::StringRef name, llvm::ArrayRef<float> values);
   /// Sources concatenated along rows, in the weights' format unless `format` is given.
   mlir::FlatSymbolRefAttr matrix(llvm::StringRef name, llvm::ArrayRef<Source> sources, llvm::StringRef format = "");
@@ -42,15 +44,20 @@ public:
 
   mlir::Value embed(mlir::FlatSymbolRefAttr table, int64_t width);
   mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double epsilon);
-  mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight, mlir::Value residual = {});
+  mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight, mlir::FlatSymbolRefAttr bias = {},
+                     mlir::Value residual = {});
+  /// x through the matrix `name` of all sources, plus their biases if `biased`, plus `residual`.
+  mlir::Value linear(mlir::Value x, llvm::StringRef name, llvm::ArrayRef<Source> sources, bool biased = false,
+                     mlir::Value residual = {});
   mlir::Value columns(mlir::Value x, int64_t offset, int64_t width);
   mlir::Value rope(mlir::Value x, const Rope &rope, mlir::FlatSymbolRefAttr frequencies, graph::RopePairs pairs,
                    int64_t heads, int64_t offset = 0);
   mlir::Value glu(mlir::Value gate, mlir::Value up);
   mlir::Value selectRows(mlir::Value x);
   mlir::RankedTensorType rows(int64_t width);
-  /// down(silu(gate(x)) * up(x)), plus `residual`.
-  mlir::Value gatedNetwork(mlir::Value x, llvm::StringRef prefix, int64_t hidden, int64_t inner, mlir::Value residual);
+  /// down(silu(gate(x)) * up(x)), plus `residual`; `biased`: all three have biases.
+  mlir::Value gatedNetwork(mlir::Value x, llvm::StringRef prefix, int64_t hidden, int64_t inner, mlir::Value residual,
+                           bool biased = false);
 
   /// Whether a problem was recorded: the layers that follow need not be built.
   bool hasProblem() const { return problem.has_value(); }

@@ -16,9 +16,8 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
   double epsilon = config.positive("rms_norm_eps");
   bool tied = config.booleanOr("tie_word_embeddings", false);
+  bool attentionBias = config.booleanOr("attention_bias", false), mlpBias = config.booleanOr("mlp_bias", false);
   config.require("hidden_act", "silu", "the only activation of this family");
-  config.require("attention_bias", false, "biases are not supported yet");
-  config.require("mlp_bias", false, "biases are not supported yet");
   config.require("partial_rotary_factor", 1, "this family rotates whole heads");
   checkpoint::Config quantization = config.object("quantization_config");
   quantization.require("quant_method", "fp8", "the only quantisation that this family imports");
@@ -45,18 +44,20 @@ llvm::Expected<ImportedModel> importLlama(GraphBuilder &b) {
     std::string attention = prefix + "self_attn.";
     int64_t queries = heads * head, keys = keyHeads * head;
     Value normed = b.rmsNorm(x, b.vector(prefix + "input_layernorm.weight", hidden), epsilon);
-    Value all = b.linear(normed, b.matrix(attention + "qkv", {{attention + "q_proj.weight", queries, hidden},
-                                                              {attention + "k_proj.weight", keys, hidden},
-                                                              {attention + "v_proj.weight", keys, hidden}}));
+    Value all =
+        b.linear(normed, attention + "qkv",
+                 {Source{attention + "q_proj.weight", queries, hidden},
+                  Source{attention + "k_proj.weight", keys, hidden}, Source{attention + "v_proj.weight", keys, hidden}},
+                 attentionBias);
     Value query = b.rope(b.columns(all, 0, queries), rope, frequencies, graph::RopePairs::half, heads);
     Value key = b.rope(b.columns(all, queries, keys), rope, frequencies, graph::RopePairs::half, keyHeads);
     Value attended = b.builder.create<graph::AttentionOp>(
         b.location, b.rows(queries), query, key, b.columns(all, queries + keys, keys), b.positions,
         "layers." + std::to_string(layer), b.stateFormat(), heads, keyHeads, APFloat(scale));
     std::string out = attention + "o_proj.weight";
-    x = b.linear(attended, b.matrix(out, {{out, hidden, queries}}), x);
+    x = b.linear(attended, out, Source{out, hidden, queries}, attentionBias, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);
-    x = b.gatedNetwork(normed, prefix + "mlp.", hidden, inner, x);
+    x = b.gatedNetwork(normed, prefix + "mlp.", hidden, inner, x, mlpBias);
   }
   Value last = b.rmsNorm(b.selectRows(x), b.vector("model.norm.weight", hidden), epsilon);
   b.endStep(b.linear(last, tied ? embedding : b.matrix("lm_head.weight", {{"lm_head.weight", vocabulary, hidden}})));

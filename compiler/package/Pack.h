@@ -9,7 +9,7 @@
 
 namespace freeport {
 
-/// Rows `firstRow .. firstRow + rows - 1` of a checkpoint tensor of rank 2 (a tensor of rank 1 has one row);
+/// Rows `firstRow .. firstRow + rows - 1` of a checkpoint tensor (the elements of one of rank 1 are rows of one input);
 /// `transposed`: its rows become inputs.
 struct Piece {
   std::string tensor;

@@ -108,7 +108,7 @@ public:
         return createStringError("tensor '" + piece.tensor +
                                  "': FP8 checkpoints import, but packing them is not supported yet; "
                                  "convert the checkpoint to BF16");
-      int64_t columns = tensor->shape.size() == 2 ? tensor->shape[1] : tensor->shape[0];
+      int64_t columns = tensor->shape.size() == 2 ? tensor->shape[1] : 1;
       int64_t pieceRows = piece.transposed ? columns : piece.rows;
       int64_t from = std::max(first, begin), to = std::min(first + count, begin + pieceRows);
       unsigned width = byteWidth(tensor->dtype);
@@ -231,7 +231,7 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
         std::memcpy(out, plan.values.data(), plan.values.size() * 4);
       } else if (plan.shape.size() == 1) {
         std::vector<float> values(plan.shape[0]);
-        error = EntryReader(checkpoint, plan.entries[0]).read(0, 1, plan.shape[0], values.data(), plan.shape[0]);
+        error = EntryReader(checkpoint, plan.entries[0]).read(0, plan.shape[0], 1, values.data(), 1);
         std::memcpy(out, values.data(), values.size() * 4);
       } else {
         int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back(), stride = (inputs + 31) / 32 * 32;

@@ -35,7 +35,7 @@ def Choices : 2DTensorOf<[I32]>;     // [rows of the step, choices]
 
 def Graph_PieceAttr : AttrDef<Graph_Dialect, "Piece"> {
   let mnemonic = "piece";
-  let summary = "rows `firstRow .. firstRow + rows - 1` of a checkpoint tensor, perhaps transposed";
+  let summary = "rows (of a vector: elements) `firstRow .. firstRow + rows - 1` of a checkpoint tensor, perhaps transposed";
   let parameters = (ins StringRefParameter<>:$tensor, "int64_t":$firstRow, "int64_t":$rows, "bool":$transposed);
   let assemblyFormat = "`<` $tensor `,` $firstRow `,` $rows `,` $transposed `>`";
 }

@@ -76,7 +76,7 @@ protected:
   std::vector<ParameterPlan> plans() const {
     ParameterPlan computed = plan("table", BlockFormat::f32, {3}, {});
     computed.values = {1, 2, 3};
-    return {plan("norm", BlockFormat::f32, {5}, {{{"norm", 0, 1, false}}}),
+    return {plan("norm", BlockFormat::f32, {7}, {{{"norm", 0, 5, false}, {"norm", 1, 2, false}}}),
             plan("down", BlockFormat::q4, {3, 32, 64},
                  {{{"down0", 0, 32, false}}, {{"down1", 0, 32, false}}, {{"down2", 0, 32, false}}}, "experts"),
             plan("gate", BlockFormat::q8, {3, 33, 32},
@@ -206,7 +206,7 @@ TEST_F(PackageLayoutTest, PlainArraysAndTransposedPieces) {
   const Place &norm = written->places[0], &table = written->places[1], &turned = written->places[2];
   EXPECT_EQ(norm.entrySize, 64u);
   for (int i = 0; i < 16; ++i) {
-    EXPECT_EQ(floatAt(norm.offset + 4 * i), i < 5 ? values["norm"][i] : 0);
+    EXPECT_EQ(floatAt(norm.offset + 4 * i), i < 5 ? values["norm"][i] : i < 7 ? values["norm"][i - 4] : 0);
     EXPECT_EQ(floatAt(table.offset + 4 * i), i < 3 ? i + 1 : 0);
   }
   // Row r of the parameter is column r % 70 of the tensor's rows 40 .. 72, then 3 .. 35.

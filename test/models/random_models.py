@@ -37,6 +37,8 @@ MODELS = {
                         "intermediate_size": 5, "vocab_size": 19, "num_hidden_layers": 1}, "F32", 1),
     "llama_two_spans": ({**LLAMA, "hidden_size": 1060, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64,
                          "intermediate_size": 2085, "vocab_size": 100, "num_hidden_layers": 1}, "BF16", 1),
+    "llama_biases": ({**LLAMA, "hidden_size": 72, "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 14,
+                      "intermediate_size": 77, "vocab_size": 131, "attention_bias": True, "mlp_bias": True}, "BF16", 1),
     "deepseek_no_query_rank": ({**DEEPSEEK_V3, "hidden_size": 70, "num_attention_heads": 3, "num_key_value_heads": 3,
                                 "q_lora_rank": None, "kv_lora_rank": 37, "qk_nope_head_dim": 10, "qk_rope_head_dim": 6,
                                 "v_head_dim": 14, "intermediate_size": 101, "moe_intermediate_size": 35,
@@ -55,6 +57,18 @@ MODELS = {
                                "n_routed_experts": 40, "n_group": 8, "topk_group": 3, "num_experts_per_tok": 7,
                                "first_k_dense_replace": 2, "vocab_size": 65, "routed_scaling_factor": 0.75,
                                "rope_scaling": {**YARN, "factor": 2.5}}, "F16", 1),
+    "deepseek_biases": ({**DEEPSEEK_V3, "hidden_size": 68, "num_attention_heads": 2, "num_key_value_heads": 2,
+                         "q_lora_rank": 45, "kv_lora_rank": 35, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8,
+                         "v_head_dim": 10, "intermediate_size": 70, "moe_intermediate_size": 33, "n_routed_experts": 6,
+                         "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "num_hidden_layers": 2,
+                         "vocab_size": 99, "attention_bias": True}, "F32", 2),
+    "deepseek_biases_no_query_rank": ({**DEEPSEEK_V3, "hidden_size": 40, "num_attention_heads": 3,
+                                       "num_key_value_heads": 3, "q_lora_rank": None, "kv_lora_rank": 32,
+                                       "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 9,
+                                       "intermediate_size": 50, "num_hidden_layers": 1, "first_k_dense_replace": 1,
+                                       "moe_intermediate_size": 16, "n_routed_experts": 2, "n_group": 1,
+                                       "topk_group": 1, "num_experts_per_tok": 1, "vocab_size": 61,
+                                       "attention_bias": True}, "BF16", 1),
 }
 
 
@@ -62,9 +76,14 @@ def parameter_shapes(config):
     """name -> shape, in the order of the forward pass."""
     hidden, heads, shapes = config["hidden_size"], config["num_attention_heads"], {}
 
+    def linear(name, rows, inputs, biased=False):
+        shapes[name + ".weight"] = [rows, inputs]
+        if biased:
+            shapes[name + ".bias"] = [rows]
+
     def mlp(prefix, width):
-        shapes[prefix + "gate_proj.weight"] = shapes[prefix + "up_proj.weight"] = [width, hidden]
-        shapes[prefix + "down_proj.weight"] = [hidden, width]
+        for name, rows, inputs in (("gate", width, hidden), ("up", width, hidden), ("down", hidden, width)):
+            linear(f"{prefix}{name}_proj", rows, inputs, config.get("mlp_bias"))
 
     shapes["model.embed_tokens.weight"] = [config["vocab_size"], hidden]
     for layer in range(config["num_hidden_layers"]):
@@ -74,22 +93,22 @@ def parameter_shapes(config):
         if "kv_lora_rank" not in config:
             size = config.get("head_dim") or hidden // heads
             for name, count in (("q", heads), ("k", config["num_key_value_heads"]), ("v", config["num_key_value_heads"])):
-                shapes[f"{attention}{name}_proj.weight"] = [count * size, hidden]
-            shapes[attention + "o_proj.weight"] = [hidden, heads * size]
+                linear(f"{attention}{name}_proj", count * size, hidden, config["attention_bias"])
+            linear(attention + "o_proj", hidden, heads * size, config["attention_bias"])
             mlp(prefix + "mlp.", config["intermediate_size"])
             continue
         rank, rope, value = config["kv_lora_rank"], config["qk_rope_head_dim"], config["v_head_dim"]
         query = heads * (config["qk_nope_head_dim"] + rope)
         if config["q_lora_rank"]:
-            shapes[attention + "q_a_proj.weight"] = [config["q_lora_rank"], hidden]
+            linear(attention + "q_a_proj", config["q_lora_rank"], hidden, config["attention_bias"])
             shapes[attention + "q_a_layernorm.weight"] = [config["q_lora_rank"]]
             shapes[attention + "q_b_proj.weight"] = [query, config["q_lora_rank"]]
         else:
             shapes[attention + "q_proj.weight"] = [query, hidden]
-        shapes[attention + "kv_a_proj_with_mqa.weight"] = [rank + rope, hidden]
+        linear(attention + "kv_a_proj_with_mqa", rank + rope, hidden, config["attention_bias"])
         shapes[attention + "kv_a_layernorm.weight"] = [rank]
         shapes[attention + "kv_b_proj.weight"] = [heads * (config["qk_nope_head_dim"] + value), rank]
-        shapes[attention + "o_proj.weight"] = [hidden, heads * value]
+        linear(attention + "o_proj", hidden, heads * value, config["attention_bias"])
         if layer < config["first_k_dense_replace"]:
             mlp(prefix + "mlp.", config["intermediate_size"])
             continue
@@ -109,6 +128,8 @@ def random_parameter(generator, name, shape):
     values = generator.standard_normal(shape, dtype=np.float32)
     if name.endswith("e_score_correction_bias"):
         return values * np.float32(0.1)
+    if name.endswith(".bias"):
+        return values * np.float32(0.5)
     if len(shape) == 1:
         return 1 + values * np.float32(0.1)
     if name == "model.embed_tokens.weight":

@@ -194,6 +194,20 @@ def test_malformed_config(llama, text):
     refuse(llama, r"config\.json")
 
 
+@pytest.mark.parametrize("key, tensor", [("attention_bias", "self_attn.q_proj"), ("mlp_bias", "mlp.gate_proj")])
+def test_missing_biases(llama, key, tensor):
+    path = llama / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: True}))
+    refuse(llama, rf"expects tensor 'model\.layers\.0\.{tensor}\.bias' of shape \[\d+\], found none")
+
+
+def test_misshapen_bias(tmp_path):
+    folder = tmp_path / "checkpoint"
+    random_models.write_model(folder, "llama_biases")
+    edit_header(folder, lambda header: header["model.layers.1.mlp.down_proj.bias"].update(shape=[1, 72]))
+    refuse(folder, r"expects tensor 'model\.layers\.1\.mlp\.down_proj\.bias' of shape \[72\], got \[1, 72\]")
+
+
 def test_missing_config(llama):
     (llama / "config.json").unlink()
     refuse(llama, r"config\.json")

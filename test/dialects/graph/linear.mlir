@@ -1,6 +1,7 @@
 // RUN: split-file %s %t
 // RUN: freeport-opt %t/lower.mlir --freeport-graph-lower --canonicalize --cse --freeport-launch-plan-arena \
 // RUN:   --freeport-launch-insert-barriers | FileCheck %t/lower.mlir
+// RUN: freeport-opt %t/bias.mlir --freeport-kernel-stage | FileCheck %t/bias.mlir
 // RUN: freeport-opt %t/invalid.mlir --verify-diagnostics --split-input-file
 
 //--- lower.mlir
@@ -19,6 +20,22 @@ func.func @step(%a: tensor<?xi32>, %b: tensor<?xi32>, %c: tensor<?xi32>) -> tens
   %e = graph.embed %a, @t : (tensor<?xi32>) -> tensor<?x40xf32>
   %r = graph.linear %e, @w : (tensor<?x40xf32>) -> tensor<?x70xf32>
   return %r : tensor<?x70xf32>
+}
+
+//--- bias.mlir
+// The bias is added to the row's sum, and the residual to both.
+// CHECK: launch.dispatch @linear_f32_64x64_tile_{{.+}}_bias
+// CHECK-LABEL: kernel.func @linear_f32_64x64_tile_
+// CHECK: %[[BIAS:.+]] = kernel.load_lanes %arg3
+// CHECK: %[[SUM:.+]] = arith.addf %{{.+}}, %[[BIAS]]
+// CHECK: %[[RESIDUAL:.+]] = kernel.load_lanes %arg4
+// CHECK: arith.addf %[[RESIDUAL]], %[[SUM]]
+graph.parameter @t [64, 64] "f32" from [[#graph.piece<"t", 0, 64, false>]]
+graph.parameter @b [64] "f32" from [[#graph.piece<"c", 0, 40, false>, #graph.piece<"d", 0, 24, false>]]
+func.func @step(%a: tensor<?xi32>, %b: tensor<?xi32>, %c: tensor<?xi32>) -> tensor<?x64xf32> {
+  %e = graph.embed %a, @t : (tensor<?xi32>) -> tensor<?x64xf32>
+  %r = graph.linear %e, @t bias @b residual %e : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  return %r : tensor<?x64xf32>
 }
 
 //--- invalid.mlir

@@ -2,6 +2,8 @@
 
 // CHECK: graph.parameter @ok [2, 32, 16] "q4" record "r" from [
 graph.parameter @ok [2, 32, 16] "q4" record "r" from [[#graph.piece<"a", 0, 32, false>], [#graph.piece<"b", 0, 16, true>]]
+// CHECK: graph.parameter @two_biases [48] "f32" from [
+graph.parameter @two_biases [48] "f32" from [[#graph.piece<"a.bias", 0, 32, false>, #graph.piece<"b.bias", 0, 16, false>]]
 
 // -----
 
