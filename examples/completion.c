@@ -31,22 +31,24 @@ int main(int argc, char **argv) {
   fp_model_description description;
   fp_model_describe(model, &description);
 
-  /* 2. The prompt as tokens, with those that begin a text. A token stands for at least a byte, or is one of a few special ones. */
+  /* 2. The prompt as tokens, with those that begin a text. A token stands for at least a byte, or is one of a few
+   * special ones. */
   size_t capacity = strlen(prompt) + 16, count;
   int32_t *tokens = malloc(capacity * sizeof *tokens);
   if (tokens == NULL)
     return 1;
   check(fp_model_tokenize(model, prompt, strlen(prompt), 1, tokens, capacity, &count, &error), &error);
 
-  /* 3. A session holds what sequences remember; this one has a single sequence. Feeding the prompt leaves the logits behind its
-   *    last token. */
+  /* 3. A session holds what sequences remember; this one has a single sequence. Feeding the prompt leaves the logits
+   * behind its last token. */
   fp_session *session;
   int32_t sequence;
   check(fp_session_create(model, NULL, &session, &error), &error);
   check(fp_session_add(session, &sequence, &error), &error);
   check(fp_session_feed(session, sequence, tokens, count, &error), &error);
 
-  /* 4. Token by token: choose one by the logits, print the text that it completes, append it. Temperature 0 takes the likeliest. */
+  /* 4. Token by token: choose one by the logits, print the text that it completes, append it. Temperature 0 takes the
+   * likeliest. */
   fp_sampling sampling = {.temperature = 0, .top_p = 1};
   fp_sampler *sampler;
   fp_text_stream *stream;

@@ -91,14 +91,10 @@ void fp_model_close(fp_model *model) { delete model; }
 void fp_model_describe(const fp_model *model, fp_model_description *description) {
   const auto &manifest = model->model->package().manifest();
   const auto *family = manifest.provenance()->family();
-  *description = {int64_t(manifest.vocabulary_size()),
-                  int64_t(manifest.maximum_context()),
-                  int64_t(manifest.parameter_count()),
-                  manifest.text()->beginning_token(),
-                  family ? family->c_str() : "",
-                  model->model->api().name,
-                  model->model->description().threads,
-                  manifest.text()->tokenizer() != nullptr};
+  *description = {int64_t(manifest.vocabulary_size()), int64_t(manifest.maximum_context()),
+                  int64_t(manifest.parameter_count()), manifest.text()->beginning_token(),
+                  family ? family->c_str() : "",       model->model->api().name,
+                  model->model->description().threads, manifest.text()->tokenizer() != nullptr};
 }
 
 int32_t fp_model_is_end_token(const fp_model *model, int32_t token) {

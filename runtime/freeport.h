@@ -1,8 +1,9 @@
 /* Freeport in C: open a package, step sequences of tokens through it, sample, turn text to tokens and back.
  *
- * Functions that can fail return 0, or an fp_code with `error` filled; `error` may be NULL. Text is UTF-8 and ends with NUL.
- * A model may be used by any threads at once; a session, a tokenizer's stream and what they return by one at a time. Nothing
- * throws, and no bad file, shape or device ends the process. examples/completion.c shows a whole program. */
+ * Functions that can fail return 0, or an fp_code with `error` filled; `error` may be NULL. Text is UTF-8 and ends with
+ * NUL. A model may be used by any threads at once; a session, a tokenizer's stream and what they return by one at a
+ * time. Nothing throws, and no bad file, shape or device ends the process. examples/completion.c shows a whole program.
+ */
 #ifndef FREEPORT_RUNTIME_FREEPORT_H
 #define FREEPORT_RUNTIME_FREEPORT_H
 
@@ -40,8 +41,9 @@ const char *fp_version(void);
 typedef struct fp_model fp_model;
 
 typedef struct fp_model_options {
-  const char *device; /* "cpu", "reference", …, perhaps with ":SELECTOR"; NULL or "": the first with code in the package */
-  int32_t threads;    /* host threads; 0: the device's choice */
+  const char
+      *device;     /* "cpu", "reference", …, perhaps with ":SELECTOR"; NULL or "": the first with code in the package */
+  int32_t threads; /* host threads; 0: the device's choice */
 } fp_model_options;
 
 typedef struct fp_model_description {
@@ -65,8 +67,9 @@ int32_t fp_model_is_end_token(const fp_model *model, int32_t token);
 
 /* ---- Text -------------------------------------------------------------------------------------------------------- */
 
-/* Writes the ids of `text` (`bytes` long) to `tokens` and their number to `count`. With `add_special`, the tokens that begin and
- * end a text are added. FP_OUT_OF_RANGE where they are more than `capacity`; `count` is then what is needed. */
+/* Writes the ids of `text` (`bytes` long) to `tokens` and their number to `count`. With `add_special`, the tokens that
+ * begin and end a text are added. FP_OUT_OF_RANGE where they are more than `capacity`; `count` is then what is needed.
+ */
 int32_t fp_model_tokenize(fp_model *model, const char *text, size_t bytes, int32_t add_special, int32_t *tokens,
                           size_t capacity, size_t *count, fp_error *error);
 
@@ -113,13 +116,15 @@ int64_t fp_session_length(const fp_session *session, int32_t sequence);
 /* Pages that hold tokens, each counted once however many sequences share it. */
 int64_t fp_session_pages_used(const fp_session *session);
 
-/* Appends rows to their sequences, in order. Where it fails, every sequence is as it was: FP_OUT_OF_RANGE where a context or the
- * pages are exceeded. A sequence's logits have the same bits whatever shares its steps and however its tokens are cut. */
+/* Appends rows to their sequences, in order. Where it fails, every sequence is as it was: FP_OUT_OF_RANGE where a
+ * context or the pages are exceeded. A sequence's logits have the same bits whatever shares its steps and however its
+ * tokens are cut. */
 int32_t fp_session_step(fp_session *session, const fp_row *rows, size_t count, fp_error *error);
-/* Appends `count` tokens to `sequence` in as few steps as it takes; the last token's logits are then fp_session_logits(…, 0). */
+/* Appends `count` tokens to `sequence` in as few steps as it takes; the last token's logits are then
+ * fp_session_logits(…, 0). */
 int32_t fp_session_feed(fp_session *session, int32_t sequence, const int32_t *tokens, size_t count, fp_error *error);
-/* Logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the next step; NULL where
- * there is no such row. */
+/* Logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the next
+ * step; NULL where there is no such row. */
 const float *fp_session_logits(const fp_session *session, size_t index);
 
 /* ---- Sampling ---------------------------------------------------------------------------------------------------- */
@@ -136,8 +141,8 @@ typedef struct fp_sampler fp_sampler;
 
 int32_t fp_sampler_create(const fp_sampling *sampling, fp_sampler **sampler, fp_error *error);
 void fp_sampler_destroy(fp_sampler *sampler);
-/* A token by `count` logits. The same logits, options and `position` choose the same token everywhere; give the length of the
- * sequence as position. */
+/* A token by `count` logits. The same logits, options and `position` choose the same token everywhere; give the length
+ * of the sequence as position. */
 int32_t fp_sampler_choose(fp_sampler *sampler, const float *logits, size_t count, int64_t position);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-// A recording keeps every dispatch with room for its resolved operands, so that a replay evaluates expressions into that room
-// and hands chunks of programs to the team, one run of dispatches between barriers at a time.
+// A recording keeps every dispatch with room for its resolved operands, so that a replay evaluates expressions into
+// that room and hands chunks of programs to the team, one run of dispatches between barriers at a time.
 #include "runtime/host_device.h"
 
 #include "runtime/size.h"
@@ -270,12 +270,12 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
   constexpr int kMaximumThreads = 1024;
   int threads = options ? options->threads : 0;
   if (threads < 0 || threads > kMaximumThreads)
-    return fill_error(Status(Code::kInvalidArgument, std::string(name) + ": expects 1 to 1024 threads, got " +
-                                                         std::to_string(threads)),
+    return fill_error(Status(Code::kInvalidArgument,
+                             std::string(name) + ": expects 1 to 1024 threads, got " + std::to_string(threads)),
                       error);
   if (options && options->selector && *options->selector)
-    return fill_error(Status(Code::kInvalidArgument, std::string(name) + ": expects no selector behind the name, got " +
-                                                         options->selector),
+    return fill_error(Status(Code::kInvalidArgument,
+                             std::string(name) + ": expects no selector behind the name, got " + options->selector),
                       error);
   if (threads == 0)
     threads = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);

@@ -89,7 +89,8 @@ private:
     const auto bytes = shape.size() == 1 ? (vector_fits ? std::optional(vector_bytes / 64 * 64) : std::nullopt)
                                          : matrix_bytes(*format, rows, inputs);
     if (!bytes || parameter.entry_size() != *bytes)
-      return corrupt("parameter '{}': its shape and format do not have {} bytes an entry", name, parameter.entry_size());
+      return corrupt("parameter '{}': its shape and format do not have {} bytes an entry", name,
+                     parameter.entry_size());
     if (parameter.offset() % 64 != 0 || parameter.entry_stride() % 64 != 0 ||
         parameter.entry_stride() < parameter.entry_size())
       return corrupt("parameter '{}': expects entries on multiples of 64 bytes that do not overlap", name);

@@ -119,8 +119,9 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const Package &package) {
   const package::Text &text = *package.manifest().text();
   if (!text.tokenizer())
     return Status(Code::kUnsupported,
-                  package.path() + ": expects a tokenizer in the package, got none: its checkpoint had no tokenizer.json; "
-                                   "give token ids instead (freeport logits --ids)");
+                  package.path() +
+                      ": expects a tokenizer in the package, got none: its checkpoint had no tokenizer.json; "
+                      "give token ids instead (freeport logits --ids)");
   auto tokenizer = Tokenizer::create(package.text(text.tokenizer()), package.text(text.tokenizer_config()));
   if (!tokenizer.ok())
     return Status(tokenizer.status().code(), package.path() + ": tokenizer.json: " + tokenizer.status().message());

@@ -17,12 +17,12 @@ struct ModelOptions {
   int threads = 0;    ///< host threads of a replay; 0: the device's choice
 };
 
-/// Immutable but for the device, which serves one caller at a time: sessions hold `lock` while they use it. Any number of
-/// sessions, on any threads.
+/// Immutable but for the device, which serves one caller at a time: sessions hold `lock` while they use it. Any number
+/// of sessions, on any threads.
 class Model {
 public:
-  /// Opens the device, loads the package's executable for it and makes the weights visible to it. kNotFound names the devices
-  /// that this build has; kUnsupported says why the device rejected the package's executables.
+  /// Opens the device, loads the package's executable for it and makes the weights visible to it. kNotFound names the
+  /// devices that this build has; kUnsupported says why the device rejected the package's executables.
   static Result<std::shared_ptr<Model>> open(std::shared_ptr<const Package> package, const ModelOptions &options);
   ~Model();
   Model(const Model &) = delete;

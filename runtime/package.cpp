@@ -1,5 +1,5 @@
-// Opening: the header first, then the manifest's checksum and FlatBuffer, then every number in it, then the checksums of all
-// segments. Nothing is used before it was checked.
+// Opening: the header first, then the manifest's checksum and FlatBuffer, then every number in it, then the checksums
+// of all segments. Nothing is used before it was checked.
 #include "runtime/package.h"
 
 #include "runtime/manifest_checks.h"
@@ -60,8 +60,8 @@ Result<PackageHeader> read_header(const std::string &path, std::span<const std::
     return Status(Code::kUnsupported, fmt::format("{}: expects package version {}, got {}; compile the checkpoint with "
                                                   "this build",
                                                   path, kPackageVersion, header.version));
-  if (XXH3_64bits(&header, offsetof(PackageHeader, header_checksum)) != header.header_checksum || header.reserved != 0 ||
-      header.padding != 0)
+  if (XXH3_64bits(&header, offsetof(PackageHeader, header_checksum)) != header.header_checksum ||
+      header.reserved != 0 || header.padding != 0)
     return corrupt(path, "the header's checksum does not match: the file is damaged");
   if (header.file_size != bytes.size())
     return corrupt(path, fmt::format("expects {} bytes, got {}: the file is {}", header.file_size, bytes.size(),

@@ -15,14 +15,14 @@
 
 namespace freeport {
 
-/// The symbols of a step, whose values the runtime knows before it: rows of the step, rows that want logits, sequences (rows of
-/// the page table) and pages in a row of the page table. `symbol_name` gives their names in a manifest.
+/// The symbols of a step, whose values the runtime knows before it: rows of the step, rows that want logits, sequences
+/// (rows of the page table) and pages in a row of the page table. `symbol_name` gives their names in a manifest.
 enum class Symbol { tokens, logit_rows, sequences, table_pages };
 constexpr size_t kSymbols = 4;
 std::string_view symbol_name(Symbol symbol);
 
-/// The inputs that a step fills, 32-bit integers all: token_ids[tokens], positions[tokens], sequences[tokens] (row of the page
-/// table), page_table[sequences][table_pages], logit_rows[logit_rows].
+/// The inputs that a step fills, 32-bit integers all: token_ids[tokens], positions[tokens], sequences[tokens] (row of
+/// the page table), page_table[sequences][table_pages], logit_rows[logit_rows].
 enum class Input { token_ids, positions, sequences, page_table, logit_rows };
 constexpr size_t kInputs = 5;
 std::string_view input_name(Input input);
@@ -33,8 +33,8 @@ constexpr int64_t kPageTokens = 32;
 /// Read-only, so that concurrent calls are safe. The file must not shrink while it is open.
 class Package {
 public:
-  /// Maps the file and checks everything but the weights. kIo and kNotFound for files that cannot be read, kCorrupt with the
-  /// path and what is wrong, kUnsupported for versions that this build does not know.
+  /// Maps the file and checks everything but the weights. kIo and kNotFound for files that cannot be read, kCorrupt
+  /// with the path and what is wrong, kUnsupported for versions that this build does not know.
   static Result<std::shared_ptr<const Package>> open(const std::string &path);
   ~Package();
   Package(const Package &) = delete;
@@ -53,8 +53,8 @@ public:
   /// The file's range that holds all parameters.
   std::pair<uint64_t, uint64_t> weights() const { return weights_; }
 
-  /// Reads every byte: weights against their checksums, and padding, which must be zero. `progress(done, total)` is told bytes
-  /// and returns false to cancel.
+  /// Reads every byte: weights against their checksums, and padding, which must be zero. `progress(done, total)` is
+  /// told bytes and returns false to cancel.
   Status verify(const std::function<bool(uint64_t, uint64_t)> &progress) const;
 
 private:

@@ -1,5 +1,5 @@
-// Which pages of the states are free, and how many sequences share each of the others. A page number means the same page in
-// every state.
+// Which pages of the states are free, and how many sequences share each of the others. A page number means the same
+// page in every state.
 #pragma once
 
 #include <cassert>

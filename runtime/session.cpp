@@ -1,5 +1,5 @@
-// A step is prepared on the host, replayed on the device, and only then takes effect: whatever fails before leaves every
-// sequence as it was.
+// A step is prepared on the host, replayed on the device, and only then takes effect: whatever fails before leaves
+// every sequence as it was.
 #include "runtime/session.h"
 
 #include "runtime/size.h"
@@ -17,8 +17,7 @@ constexpr int64_t kMaximumPages = int64_t(1) << 31; // page numbers are 32-bit i
 
 int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
-template <typename... Arguments>
-Status invalid(fmt::format_string<Arguments...> format, Arguments &&...arguments) {
+template <typename... Arguments> Status invalid(fmt::format_string<Arguments...> format, Arguments &&...arguments) {
   return Status(Code::kInvalidArgument, fmt::format(format, std::forward<Arguments>(arguments)...));
 }
 
@@ -99,8 +98,8 @@ Status Session::allocate_all(const SessionOptions &options) {
   for (size_t i = 0; i < states_.size(); ++i) {
     const package::State &state = *manifest.states()->Get(flatbuffers::uoffset_t(i));
     if (Status status = allocate(uint64_t(pages) * state.page_bytes(), states_[i]); !status.ok())
-      return Status(status.code(), fmt::format("{} (context of {} tokens, {} sequences)", status.message(), context_,
-                                               sequences));
+      return Status(status.code(),
+                    fmt::format("{} (context of {} tokens, {} sequences)", status.message(), context_, sequences));
   }
   return Status();
 }
@@ -278,7 +277,8 @@ Status Session::check_rows(std::span<const Row> rows) {
   return Status();
 }
 
-/// Gives each sequence of the step the pages that its rows will fill; a shared page that is part full is replaced by a copy.
+/// Gives each sequence of the step the pages that its rows will fill; a shared page that is part full is replaced by a
+/// copy.
 Status Session::reserve_pages() {
   auto must_copy = [&](const Sequence &sequence) {
     return sequence.length % kPageTokens != 0 && pool_.is_shared(sequence.pages.back());

@@ -27,9 +27,9 @@ struct Row {
   bool logits; ///< whether the logits behind this row are wanted
 };
 
-/// The bits of a sequence's logits do not depend on which other sequences share its steps, nor on how its tokens are cut into
-/// steps. One caller at a time for each session; sessions of one model may run on different threads. After the first step of
-/// each size class no call allocates, save to report an error.
+/// The bits of a sequence's logits do not depend on which other sequences share its steps, nor on how its tokens are
+/// cut into steps. One caller at a time for each session; sessions of one model may run on different threads. After the
+/// first step of each size class no call allocates, save to report an error.
 class Session {
 public:
   static constexpr int64_t kDefaultContext = 8192;
@@ -56,14 +56,15 @@ public:
   /// Pages that hold tokens, each counted once however many sequences share it.
   size_t pages_used() const { return pool_.size() - pool_.available(); }
 
-  /// Appends the rows to their sequences. kOutOfRange where a context or the pages are exceeded, kInvalidArgument for unknown
-  /// tokens and sequences or too many rows; then nothing has changed.
+  /// Appends the rows to their sequences. kOutOfRange where a context or the pages are exceeded, kInvalidArgument for
+  /// unknown tokens and sequences or too many rows; then nothing has changed.
   Status step(std::span<const Row> rows);
-  /// Appends `tokens` to `sequence` in steps of at most `chunk` rows (0: step_tokens()); with `logits`, the last step's first
-  /// logits are those behind the last token. `progress` may be null; it returns false to cancel (kCancelled).
+  /// Appends `tokens` to `sequence` in steps of at most `chunk` rows (0: step_tokens()); with `logits`, the last step's
+  /// first logits are those behind the last token. `progress` may be null; it returns false to cancel (kCancelled).
   Status feed(int32_t sequence, std::span<const int32_t> tokens, int64_t chunk, bool logits,
               bool (*progress)(void *context, size_t done, size_t total), void *progress_context);
-  /// The logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the next step.
+  /// The logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the
+  /// next step.
   std::span<const float> logits(size_t index) const;
 
 private:

@@ -1,5 +1,5 @@
-// One walk over the instructions serves both duties: `verify_size` walks the stack's depth only, since values are not known
-// before a step, and `evaluate_size` computes with overflow checks.
+// One walk over the instructions serves both duties: `verify_size` walks the stack's depth only, since values are not
+// known before a step, and `evaluate_size` computes with overflow checks.
 #include "runtime/size.h"
 
 #include "runtime/package_generated.h"

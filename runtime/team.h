@@ -1,5 +1,5 @@
-// A small team of oneTBB's threads that runs chunks of work together with its caller and spins for a moment between calls.
-// Helpers join by claiming a chunk, so a caller never waits for one that did not come.
+// A small team of oneTBB's threads that runs chunks of work together with its caller and spins for a moment between
+// calls. Helpers join by claiming a chunk, so a caller never waits for one that did not come.
 #pragma once
 
 #include <cstdint>

@@ -33,7 +33,8 @@ Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceA
   FP_ASSIGN_OR_RETURN(std::shared_ptr<const Package> package, Package::open(path));
   FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, Model::open(package, {arguments.device, arguments.threads}));
   if (arguments.device.empty() && std::string_view(model->api().name) == "reference")
-    fmt::print(stderr, "note: {} has no code for a faster device of this machine; the reference device runs it, slowly\n",
+    fmt::print(stderr,
+               "note: {} has no code for a faster device of this machine; the reference device runs it, slowly\n",
                path);
   return model;
 }

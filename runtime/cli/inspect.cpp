@@ -146,36 +146,37 @@ double megabytes(const json &bytes) { return double(bytes.get<int64_t>()) / 1e6;
 void print_text(const json &all) {
   auto row = [](std::string_view name, const std::string &value) { fmt::print("{:<12}{}\n", name, value); };
   const json &from = all["provenance"], &memory = all["memory"];
-  row("package", fmt::format("{}, {:.1f} MB, format version {}", all["path"].get<std::string>(), megabytes(all["bytes"]),
-                             all["format_version"].get<int>()));
-  row("model", fmt::format("{} from {}, {:.1f} M parameters, vocabulary {}, context {}",
-                           from["family"].get<std::string>(), from["checkpoint"].get<std::string>(),
-                           megabytes(all["parameter_count"]), all["vocabulary_size"].get<int64_t>(),
-                           all["maximum_context"].get<int64_t>()));
-  row("made by", from["compiler"].get<std::string>() + (from["options"].empty() ? "" : ", ") +
-                     from["options"].get<std::string>());
+  row("package", fmt::format("{}, {:.1f} MB, format version {}", all["path"].get<std::string>(),
+                             megabytes(all["bytes"]), all["format_version"].get<int>()));
+  row("model",
+      fmt::format("{} from {}, {:.1f} M parameters, vocabulary {}, context {}", from["family"].get<std::string>(),
+                  from["checkpoint"].get<std::string>(), megabytes(all["parameter_count"]),
+                  all["vocabulary_size"].get<int64_t>(), all["maximum_context"].get<int64_t>()));
+  row("made by",
+      from["compiler"].get<std::string>() + (from["options"].empty() ? "" : ", ") + from["options"].get<std::string>());
   row("numerics", all["numerics"].get<std::string>());
   for (const json &each : all["executables"])
-    row("target", fmt::format("{} {}, {:.2f} MB{}{}", each["backend"].get<std::string>(),
-                              each["target"].get<std::string>(), megabytes(each["bytes"]),
-                              each["conditions"].empty() ? "" : ", needs ",
-                              fmt::join(each["conditions"].get<std::vector<std::string>>(), " ")));
+    row("target",
+        fmt::format("{} {}, {:.2f} MB{}{}", each["backend"].get<std::string>(), each["target"].get<std::string>(),
+                    megabytes(each["bytes"]), each["conditions"].empty() ? "" : ", needs ",
+                    fmt::join(each["conditions"].get<std::vector<std::string>>(), " ")));
   row("kernels", fmt::format("{}", all["kernels"].size()));
   for (const json &each : all["variants"])
     row("step", fmt::format("of {} to {} tokens: {} dispatches, {} barriers", each["minimum_tokens"].get<int64_t>(),
                             each["maximum_tokens"].get<int64_t>(), each["dispatches"].get<int64_t>(),
                             each["barriers"].get<int64_t>()));
-  row("memory", fmt::format("weights {:.1f} MB (mapped), scratch {:.2f} MB for one token and {:.1f} MB for {}",
-                            megabytes(memory["weight_bytes"]), megabytes(memory["arena_bytes_one_token"]),
-                            megabytes(memory["arena_bytes_largest_step"]),
-                            memory["largest_step_tokens"].get<int64_t>()));
+  row("memory",
+      fmt::format("weights {:.1f} MB (mapped), scratch {:.2f} MB for one token and {:.1f} MB for {}",
+                  megabytes(memory["weight_bytes"]), megabytes(memory["arena_bytes_one_token"]),
+                  megabytes(memory["arena_bytes_largest_step"]), memory["largest_step_tokens"].get<int64_t>()));
   row("", fmt::format("states {:.1f} kB a token, {:.1f} MB for the whole context",
                       double(memory["page_bytes"].get<int64_t>()) / kPageTokens / 1e3,
                       megabytes(memory["state_bytes_maximum_context"])));
   const json &text = all["text"];
-  row("text", fmt::format("{}, {}, begin token {}, end tokens {}", text["tokenizer"].get<bool>() ? "tokenizer" : "no tokenizer",
-                          text["chat_template"].get<bool>() ? "chat template" : "no chat template",
-                          text["begin_token"].get<int64_t>(), text["end_tokens"].dump()));
+  row("text",
+      fmt::format("{}, {}, begin token {}, end tokens {}", text["tokenizer"].get<bool>() ? "tokenizer" : "no tokenizer",
+                  text["chat_template"].get<bool>() ? "chat template" : "no chat template",
+                  text["begin_token"].get<int64_t>(), text["end_tokens"].dump()));
   std::map<std::string, std::pair<size_t, uint64_t>> formats;
   for (const json &each : all["parameters"]) {
     auto &[count, bytes] = formats[each["format"].get<std::string>()];
@@ -233,7 +234,8 @@ Status verify(const Package &package) {
       return !interrupted;
     }));
   }
-  fmt::print(stderr, "{}: all {:.1f} MB are as they were written\n", package.path(), double(package.bytes().size()) / 1e6);
+  fmt::print(stderr, "{}: all {:.1f} MB are as they were written\n", package.path(),
+             double(package.bytes().size()) / 1e6);
   return Status();
 }
 
@@ -257,7 +259,8 @@ void add_inspect(CLI::App &app, Action &action) {
   auto arguments = std::make_shared<InspectArguments>();
   verb->add_option("model", arguments->model, "A package (freeport compile)")->required();
   verb->add_flag("--json", arguments->as_json, "As one JSON object");
-  CLI::Option *tensor = verb->add_option("--tensor", arguments->tensor, "Write this parameter's values, as float32, to -o");
+  CLI::Option *tensor =
+      verb->add_option("--tensor", arguments->tensor, "Write this parameter's values, as float32, to -o");
   CLI::Option *output = verb->add_option("-o,--output", arguments->output, "The .npy file for --tensor");
   tensor->needs(output);
   output->needs(tensor);

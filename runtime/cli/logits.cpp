@@ -71,7 +71,8 @@ Status write_logits(const LogitsArguments &arguments) {
 } // namespace
 
 void add_logits(CLI::App &app, Action &action) {
-  CLI::App *verb = app.add_subcommand("logits", "Logits behind every token of a prompt, as float32 [tokens, vocabulary]");
+  CLI::App *verb =
+      app.add_subcommand("logits", "Logits behind every token of a prompt, as float32 [tokens, vocabulary]");
   auto arguments = std::make_shared<LogitsArguments>();
   verb->add_option("model", arguments->model, "A package (freeport compile)")->required();
   CLI::Option_group *source = verb->add_option_group("tokens", "The prompt");

@@ -1,4 +1,5 @@
-// A carriage return and an erase sequence in front of each text; nothing is written where standard error is not a terminal.
+// A carriage return and an erase sequence in front of each text; nothing is written where standard error is not a
+// terminal.
 #include "runtime/cli/progress.h"
 
 #include <fmt/format.h>

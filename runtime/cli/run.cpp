@@ -92,8 +92,8 @@ private:
       static_cast<ProgressLine *>(context)->show(fmt::format("reading the prompt: {} of {} tokens", done, total));
       return !interrupted;
     };
-    FP_RETURN_IF_ERROR(session.feed(sequence, result_.prompt, std::min(kChunk, session.step_tokens()), /*logits=*/true,
-                                    show, &line));
+    FP_RETURN_IF_ERROR(
+        session.feed(sequence, result_.prompt, std::min(kChunk, session.step_tokens()), /*logits=*/true, show, &line));
     result_.prompt_seconds = seconds_since(start);
     return Status();
   }
@@ -189,9 +189,9 @@ void add_run(CLI::App &app, Action &action) {
           ->default_str("as generation_config.json says");
   arguments->top_k = verb->add_option("--top-k", arguments->sampling.top_k, "Choose among the k likeliest; 0: all")
                          ->default_str("as generation_config.json says");
-  arguments->top_p =
-      verb->add_option("--top-p", arguments->sampling.top_p, "Choose among the likeliest that have probability p together")
-          ->default_str("as generation_config.json says");
+  arguments->top_p = verb->add_option("--top-p", arguments->sampling.top_p,
+                                      "Choose among the likeliest that have probability p together")
+                         ->default_str("as generation_config.json says");
   verb->add_option("--min-p", arguments->sampling.min_p,
                    "Choose among those at least p times as likely as the likeliest")
       ->capture_default_str();

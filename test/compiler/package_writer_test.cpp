@@ -1,7 +1,7 @@
-// The writer on a real checkpoint: where parameters land, that the same input gives the same bytes, and that nothing is left
-// behind when a compile fails or was killed.
-#include "compiler/package/Manifest.h"
+// The writer on a real checkpoint: where parameters land, that the same input gives the same bytes, and that nothing is
+// left behind when a compile fails or was killed.
 #include "compiler/lowering/Register.h"
+#include "compiler/package/Manifest.h"
 #include "runtime/package_header.h"
 
 #include "mlir/IR/DialectRegistry.h"
@@ -134,7 +134,8 @@ TEST_F(PackageWriterTest, AFullDiskIsAnError) {
     auto places = writer->writeWeights(plans, *checkpoint, [](uint64_t, uint64_t) { return true; });
     EXPECT_FALSE(bool(places));
     if (!places)
-      EXPECT_NE(llvm::toString(places.takeError()).find("a.port: cannot write the output: File too large"), std::string::npos);
+      EXPECT_NE(llvm::toString(places.takeError()).find("a.port: cannot write the output: File too large"),
+                std::string::npos);
   }
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);

@@ -1,5 +1,5 @@
-// Sessions on a compiled model, device by device: the bits of a sequence do not depend on its company or its steps, pages
-// are shared and counted, a step that fails changes nothing, and a warm step allocates nothing.
+// Sessions on a compiled model, device by device: the bits of a sequence do not depend on its company or its steps,
+// pages are shared and counted, a step that fails changes nothing, and a warm step allocates nothing.
 #include "runtime/compiler_api.h"
 #include "runtime/registry.h"
 #include "runtime/session.h"

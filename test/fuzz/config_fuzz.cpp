@@ -5,7 +5,8 @@
 #include <cstdint>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  auto config = freeport::checkpoint::Config::parse("fuzz", llvm::StringRef(reinterpret_cast<const char *>(data), size));
+  auto config =
+      freeport::checkpoint::Config::parse("fuzz", llvm::StringRef(reinterpret_cast<const char *>(data), size));
   if (!config) {
     llvm::consumeError(config.takeError());
     return 0;

@@ -1,4 +1,5 @@
-// The shared half of host devices under a backend of one kernel: memory, expressions, order of phases, and a team under stress.
+// The shared half of host devices under a backend of one kernel: memory, expressions, order of phases, and a team under
+// stress.
 #include "runtime/host_device.h"
 #include "runtime/size.h"
 #include "runtime/team.h"
@@ -17,8 +18,8 @@ constexpr int kConstant = 0, kSymbol = 1, kAdd = 2, kMultiply = 3, kCeilDivide =
 fp_size size_of(const std::vector<fp_size_instruction> &code) { return {code.data(), code.size()}; }
 
 TEST(Size, EvaluatesAPolynomialWithCeilingDivision) {
-  const std::vector<fp_size_instruction> code = {{kSymbol, 1}, {kConstant, 32}, {kCeilDivide, 0}, {kSymbol, 0},
-                                                 {kMultiply, 0}, {kConstant, 7}, {kAdd, 0}};
+  const std::vector<fp_size_instruction> code = {{kSymbol, 1},   {kConstant, 32}, {kCeilDivide, 0}, {kSymbol, 0},
+                                                 {kMultiply, 0}, {kConstant, 7},  {kAdd, 0}};
   const int64_t symbols[] = {3, 33};
   ASSERT_TRUE(verify_size(size_of(code), 2).ok());
   auto value = evaluate_size(size_of(code), symbols);
@@ -54,9 +55,13 @@ TEST(Team, RunsEveryChunkOnceInEveryCall) {
       const uint32_t chunks = 1 + call % 97;
       for (auto &count : counts)
         count.store(0, std::memory_order_relaxed);
-      team.run(chunks, [](void *context, uint32_t chunk) {
-        (*static_cast<std::vector<std::atomic<uint32_t>> *>(context))[chunk].fetch_add(1, std::memory_order_relaxed);
-      }, &counts);
+      team.run(
+          chunks,
+          [](void *context, uint32_t chunk) {
+            (*static_cast<std::vector<std::atomic<uint32_t>> *>(context))[chunk].fetch_add(1,
+                                                                                           std::memory_order_relaxed);
+          },
+          &counts);
       for (uint32_t i = 0; i < counts.size(); ++i)
         ASSERT_EQ(counts[i].load(), i < chunks ? 1u : 0u) << "threads " << threads << ", call " << call;
     }
