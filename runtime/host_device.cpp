@@ -17,7 +17,7 @@
 struct fp_memory {
   char *data;
   uint64_t bytes;
-  bool owned;
+  bool imported; ///< only read, and not ours to free
 };
 
 struct fp_executable {
@@ -41,6 +41,7 @@ struct Dispatch {
   std::vector<fp_size> scalars;
   // Filled by each replay.
   std::vector<void *> addresses;
+  std::vector<uint64_t> readable, writable;
   std::vector<int64_t> values;
   freeport::HostDispatch resolved;
   int64_t programs;
@@ -89,6 +90,15 @@ Status outside(const char *what, const fp_memory &memory, uint64_t offset, uint6
                                        std::to_string(offset));
 }
 
+/// Whether the host may write this range.
+Status check_target(const char *what, const fp_memory &memory, uint64_t offset, uint64_t bytes) {
+  if (!inside(memory, offset, bytes))
+    return outside(what, memory, offset, bytes);
+  if (memory.imported)
+    return Status(Code::kInvalidArgument, std::string(what) + ": expects allocated memory, got imported memory");
+  return Status();
+}
+
 int32_t allocate(fp_device *, uint64_t bytes, fp_memory **memory, fp_error *error) {
   void *data = bytes > UINT64_MAX / 2 ? MAP_FAILED
                                       : ::mmap(nullptr, std::max<uint64_t>(bytes, 1), PROT_READ | PROT_WRITE,
@@ -97,18 +107,18 @@ int32_t allocate(fp_device *, uint64_t bytes, fp_memory **memory, fp_error *erro
     return fill_error(Status(Code::kOutOfMemory, "allocate: " + std::to_string(bytes) +
                                                      " bytes are more than this machine has; use a shorter context"),
                       error);
-  *memory = new fp_memory{static_cast<char *>(data), bytes, true};
+  *memory = new fp_memory{static_cast<char *>(data), bytes, false};
   return 0;
 }
 
 int32_t import_host(fp_device *, const void *data, uint64_t bytes, fp_memory **memory, fp_error *) {
-  // Kernels take untyped addresses; that they only read imported memory is the package's promise.
-  *memory = new fp_memory{static_cast<char *>(const_cast<void *>(data)), bytes, false};
+  // Kernels take untyped addresses; HostDispatch::writable says that this one is only read.
+  *memory = new fp_memory{static_cast<char *>(const_cast<void *>(data)), bytes, true};
   return 0;
 }
 
 void release(fp_device *, fp_memory *memory) {
-  if (memory && memory->owned)
+  if (memory && !memory->imported)
     ::munmap(memory->data, std::max<uint64_t>(memory->bytes, 1));
   delete memory;
 }
@@ -116,8 +126,8 @@ void release(fp_device *, fp_memory *memory) {
 void *map(fp_device *, fp_memory *memory) { return memory->data; }
 
 int32_t write(fp_device *, fp_memory *to, uint64_t offset, const void *from, uint64_t bytes, fp_error *error) {
-  if (!inside(*to, offset, bytes))
-    return fill_error(outside("write", *to, offset, bytes), error);
+  if (Status status = check_target("write", *to, offset, bytes); !status.ok())
+    return fill_error(status, error);
   if (bytes)
     std::memcpy(to->data + offset, from, bytes);
   return 0;
@@ -135,9 +145,10 @@ int32_t copy(fp_device *, fp_memory *to, uint64_t to_offset, fp_memory *from, ui
              fp_error *error) {
   if (!inside(*from, from_offset, bytes))
     return fill_error(outside("copy", *from, from_offset, bytes), error);
-  if (!inside(*to, to_offset, bytes))
-    return fill_error(outside("copy", *to, to_offset, bytes), error);
-  std::memmove(to->data + to_offset, from->data + from_offset, bytes);
+  if (Status status = check_target("copy", *to, to_offset, bytes); !status.ok())
+    return fill_error(status, error);
+  if (bytes)
+    std::memmove(to->data + to_offset, from->data + from_offset, bytes);
   return 0;
 }
 
@@ -182,12 +193,17 @@ int32_t record(fp_device *, fp_executable *executable, const fp_command *command
                                                            std::to_string(executable->kernel_count) + ", got kernel " +
                                                            std::to_string(command.kernel)),
                         error);
+    if (Status status = executable->kernels->check(command.kernel, command.binding_count, command.scalar_count);
+        !status.ok())
+      return fill_error(status, error);
     Dispatch dispatch{};
     dispatch.kernel = command.kernel;
     std::copy_n(command.grid, 3, dispatch.grid);
     dispatch.bindings.assign(command.bindings, command.bindings + command.binding_count);
     dispatch.scalars.assign(command.scalars, command.scalars + command.scalar_count);
     dispatch.addresses.resize(command.binding_count);
+    dispatch.readable.resize(command.binding_count);
+    dispatch.writable.resize(command.binding_count);
     dispatch.values.resize(command.scalar_count);
     made->dispatches.push_back(std::move(dispatch));
   }
@@ -215,11 +231,15 @@ Status resolve(Dispatch &dispatch, std::span<const int64_t> symbols, int threads
         start > binding.memory->bytes)
       return outside("replay", *binding.memory, binding.memory_offset, uint64_t(offset));
     dispatch.addresses[i] = binding.memory->data + start;
+    dispatch.readable[i] = binding.memory->bytes - start;
+    dispatch.writable[i] = binding.memory->imported ? 0 : dispatch.readable[i];
   }
   for (size_t i = 0; i < dispatch.scalars.size(); ++i) {
     FP_ASSIGN_OR_RETURN(dispatch.values[i], evaluate_size(dispatch.scalars[i], symbols));
   }
   dispatch.resolved.bindings = dispatch.addresses.data();
+  dispatch.resolved.readable = dispatch.readable.data();
+  dispatch.resolved.writable = dispatch.writable.data();
   dispatch.resolved.scalars = dispatch.values.data();
   dispatch.chunks = uint32_t(std::min<int64_t>(dispatch.programs, threads == 1 ? 1 : threads * kChunksPerThread));
   return Status();

@@ -14,6 +14,8 @@ namespace freeport {
 /// The operands of one dispatch; the arrays are the recording's and hold as many entries as the kernel takes.
 struct HostDispatch {
   void *const *bindings;
+  const uint64_t *readable; ///< bytes from each binding's address to the end of its memory
+  const uint64_t *writable; ///< the same, or 0 where the memory is only read
   const int64_t *scalars;
   int64_t grid[3];
 };
@@ -22,6 +24,8 @@ struct HostDispatch {
 class HostExecutable {
 public:
   virtual ~HostExecutable() = default;
+  /// Whether `kernel` takes so many operands: kCorrupt if not. Code that does not say what it takes accepts any.
+  virtual Status check(uint32_t kernel, size_t bindings, size_t scalars) const { return Status(); }
   /// Runs programs first .. last-1 of the grid in linear order (x fastest). Thread-safe.
   virtual void run(uint32_t kernel, const HostDispatch &dispatch, int64_t first, int64_t last) const = 0;
 };

@@ -1,5 +1,6 @@
 // Instructions on packed weights and activations: each decodes one record of 32 rows x 32 inputs, then computes in the
-// order of KernelOps.td. Rows, groups and entries outside the weights give zeros; no address is computed from a weight.
+// order of KernelOps.td. Rows, groups and entries outside the weights, and records that do not lie wholly inside
+// memory, count as zeros and are not written; no address is computed from a weight.
 #include "backends/reference/runtime/half.h"
 #include "backends/reference/runtime/program.h"
 
@@ -17,6 +18,21 @@ template <typename T> T read(const std::byte *from) {
   T value;
   memcpy(&value, from, sizeof(T));
   return value;
+}
+
+/// Where record `number` begins in `bytes` bytes of memory, or null if it does not lie wholly inside.
+std::byte *record_in(std::byte *base, int64_t bytes, int64_t number, int64_t record_bytes) {
+  int64_t offset;
+  if (number < 0 || __builtin_mul_overflow(number, record_bytes, &offset) || offset > bytes - record_bytes)
+    return nullptr;
+  return base + offset;
+}
+
+/// The record of token `t` of a span_dot, or null.
+const std::byte *token_of(const Step &step, const Frame &frame, const Memory &activations, uint32_t t) {
+  const Extent &extent = frame.memories[step.memory[1]];
+  int64_t token = *frame.at<int64_t>(frame.program->lists[step.list + step.count + t]);
+  return record_in(extent.base, extent.readable, token, activations.token_bytes);
 }
 
 /// The code of `row` and `input` of a record of q8 or q4.
@@ -53,8 +69,9 @@ void add_quantized(const Step &step, Frame &frame, const Memory &weights, const 
     for (int64_t row = 0; row < kQuantum; ++row)
       codes[input][row] = code_at(record, weights.format, row, input);
   for (uint32_t t = 0; t < step.other; ++t) {
-    int64_t token = *frame.at<int64_t>(frame.program->lists[step.list + step.count + t]);
-    const std::byte *values = advance(frame.memories[step.memory[1]], token, activations.token_bytes);
+    const std::byte *values = token_of(step, frame, activations, t);
+    if (!values)
+      continue;
     float token_scale = read<float>(values + kQuantum * activations.groups + 4 * group);
     int32_t dots[kQuantum] = {};
     for (int64_t input = 0; input < kQuantum; ++input) {
@@ -75,8 +92,9 @@ void add_floats(const Step &step, Frame &frame, const Memory &weights, const std
     for (int64_t row = 0; row < kQuantum; ++row)
       values[input][row] = weight_at(record, weights.format, row, input);
   for (uint32_t t = 0; t < step.other; ++t) {
-    int64_t token = *frame.at<int64_t>(frame.program->lists[step.list + step.count + t]);
-    const std::byte *inputs = advance(frame.memories[step.memory[1]], token, activations.token_bytes);
+    const std::byte *inputs = token_of(step, frame, activations, t);
+    if (!inputs)
+      continue;
     for (int64_t input = 0; input < kQuantum; ++input) {
       float activation = read<float>(inputs + 4 * (kQuantum * group + input));
       for (int64_t row = 0; row < kQuantum; ++row)
@@ -88,6 +106,7 @@ void add_floats(const Step &step, Frame &frame, const Memory &weights, const std
 void span_dot(const Step &step, Frame &frame) {
   const Memory &weights = frame.program->memories[step.memory[0]];
   const Memory &activations = frame.program->memories[step.memory[1]];
+  const Extent &memory = frame.memories[step.memory[0]];
   int64_t span = *frame.at<int64_t>(step.operands[0]);
   int64_t entry = step.operands[1] == kAbsent ? 0 : *frame.at<int64_t>(step.operands[1]);
   float *sums = frame.at<float>(step.result);
@@ -99,11 +118,13 @@ void span_dot(const Step &step, Frame &frame) {
     int64_t row_block = *frame.at<int64_t>(frame.program->lists[step.list + r]);
     if (row_block < 0 || row_block >= weights.row_blocks)
       continue;
-    const std::byte *rows =
-        advance(frame.memories[step.memory[0]],
-                entry * weights.entry_stride + row_block * weights.groups * weights.record_bytes, 1);
+    // At most 2^60 + 2^58 (decoder.cpp): no sum overflows.
+    int64_t rows = entry * weights.entry_stride + row_block * weights.groups * weights.record_bytes;
     for (int64_t group = kQuantum * span; group < std::min(kQuantum * (span + 1), weights.groups); ++group) {
-      const std::byte *record = rows + group * weights.record_bytes;
+      int64_t offset = rows + group * weights.record_bytes;
+      if (offset > memory.readable - weights.record_bytes)
+        break;
+      const std::byte *record = memory.base + offset;
       if (is_quantized(weights.format))
         add_quantized(step, frame, weights, record, activations, group, sums);
       else
@@ -119,8 +140,11 @@ void unpack(const Step &step, Frame &frame) {
   std::fill_n(result, kQuantum, 0.0f);
   if (row < 0 || row >= kQuantum * weights.row_blocks || group < 0 || group >= weights.groups)
     return;
+  const Extent &memory = frame.memories[step.memory[0]];
   const std::byte *record =
-      advance(frame.memories[step.memory[0]], row / kQuantum * weights.groups + group, weights.record_bytes);
+      record_in(memory.base, memory.readable, row / kQuantum * weights.groups + group, weights.record_bytes);
+  if (!record)
+    return;
   int64_t lane = row % kQuantum;
   for (int64_t input = 0; input < std::min(kQuantum, weights.inputs - kQuantum * group); ++input)
     result[input] = is_quantized(weights.format) ? scale_at(record, weights.format, lane) *
@@ -134,7 +158,10 @@ void store_group(const Step &step, Frame &frame) {
   if (group < 0 || group >= activations.groups)
     return;
   int64_t bytes = activations.element == bytecode::ElementType::i8 ? 1 : 4;
-  std::byte *record = advance(frame.memories[step.memory[0]], token, activations.token_bytes);
+  const Extent &memory = frame.memories[step.memory[0]];
+  std::byte *record = record_in(memory.base, memory.writable, token, activations.token_bytes);
+  if (!record)
+    return;
   memcpy(record + kQuantum * group * bytes, frame.registers + step.operands[0], kQuantum * bytes);
   if (step.operands[3] == kAbsent)
     return;

@@ -3,6 +3,8 @@
 #include "backends/reference/runtime/interpreter.h"
 #include "runtime/host_device.h"
 
+#include <fmt/format.h>
+
 #include <string_view>
 
 namespace freeport::reference {
@@ -13,8 +15,18 @@ public:
   ReferenceExecutable(Interpreter interpreter, std::vector<const Program *> kernels)
       : interpreter_(std::move(interpreter)), kernels_(std::move(kernels)) {}
 
+  Status check(uint32_t kernel, size_t bindings, size_t scalars) const override {
+    const Program &program = *kernels_[kernel];
+    if (bindings == program.arguments && scalars == program.scalar_offsets.size())
+      return {};
+    return Status(Code::kCorrupt,
+                  fmt::format("reference bytecode: expects {} bindings and {} scalars for kernel '{}', "
+                              "got {} and {}",
+                              program.arguments, program.scalar_offsets.size(), program.name, bindings, scalars));
+  }
+
   void run(uint32_t kernel, const HostDispatch &dispatch, int64_t first, int64_t last) const override {
-    Interpreter::run(*kernels_[kernel], dispatch.bindings, dispatch.scalars, dispatch.grid, first, last);
+    Interpreter::run(*kernels_[kernel], dispatch, first, last);
   }
 
 private:

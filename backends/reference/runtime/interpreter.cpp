@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <new>
 
 namespace freeport::reference {
@@ -18,7 +19,7 @@ struct Scratch {
   };
   std::unique_ptr<std::byte[], Free> memory;
   size_t bytes = 0;
-  std::vector<std::byte *> addresses;
+  std::vector<Extent> memories;
 
   void reserve(size_t needed) {
     if (needed <= bytes)
@@ -27,6 +28,8 @@ struct Scratch {
     bytes = needed;
   }
 };
+
+int64_t signed_size(uint64_t bytes) { return static_cast<int64_t>(std::min<uint64_t>(bytes, INT64_MAX)); }
 
 void fill(const Constant &constant, std::byte *registers) {
   std::byte *to = registers + constant.offset;
@@ -48,28 +51,33 @@ Result<const Program *> Interpreter::find(std::string_view name) const {
   return Status(Code::kNotFound, fmt::format("reference bytecode: expects a kernel called '{}', got none", name));
 }
 
-void Interpreter::run(const Program &program, void *const *bindings, const int64_t *scalars, const int64_t (&grid)[3],
-                      int64_t first, int64_t last) {
+void Interpreter::run(const Program &program, const HostDispatch &dispatch, int64_t first, int64_t last,
+                      uint64_t steps) {
   thread_local Scratch scratch;
   size_t register_bytes = static_cast<size_t>(program.register_bytes + 63) / 64 * 64;
   scratch.reserve(register_bytes + static_cast<size_t>(program.local_bytes) + 64);
-  scratch.addresses.resize(program.memories.size());
-  for (size_t i = 0; i < program.memories.size(); ++i)
-    scratch.addresses[i] = i < program.arguments
-                               ? static_cast<std::byte *>(bindings[i])
-                               : scratch.memory.get() + register_bytes + program.memories[i].local_offset;
-  Frame frame{&program, scratch.memory.get(), scratch.addresses.data(), {0, 0, 0}, 0};
+  scratch.memories.resize(program.memories.size());
+  for (size_t i = 0; i < program.memories.size(); ++i) {
+    const Memory &memory = program.memories[i];
+    int64_t bytes = memory.elements * element_bytes(memory.element);
+    scratch.memories[i] = i < program.arguments
+                              ? Extent{static_cast<std::byte *>(dispatch.bindings[i]),
+                                       signed_size(dispatch.readable[i]), signed_size(dispatch.writable[i])}
+                              : Extent{scratch.memory.get() + register_bytes + memory.local_offset, bytes, bytes};
+  }
+  Frame frame{&program, scratch.memory.get(), scratch.memories.data(), {0, 0, 0}, 0};
   memset(frame.registers, 0, register_bytes);
   for (const Constant &constant : program.constants)
     fill(constant, frame.registers);
   for (size_t i = 0; i < program.scalar_offsets.size(); ++i)
-    *frame.at<int64_t>(program.scalar_offsets[i]) = scalars[i];
+    *frame.at<int64_t>(program.scalar_offsets[i]) = dispatch.scalars[i];
+  const int64_t(&grid)[3] = dispatch.grid;
   for (int64_t place = first; place < last; ++place) {
     frame.place[0] = place % grid[0];
     frame.place[1] = place / grid[0] % grid[1];
     frame.place[2] = place / grid[0] / grid[1];
     frame.next = 0;
-    while (frame.next < program.steps.size()) {
+    for (uint64_t left = steps; left && frame.next < program.steps.size(); --left) {
       const Step &step = program.steps[frame.next++];
       step.run(step, frame);
     }

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/reference/runtime/program.h"
-#include "runtime/status.h"
+#include "runtime/host_device.h"
 
 #include <memory>
 #include <span>
@@ -19,10 +19,11 @@ public:
   /// The kernel called `name`, or kNotFound.
   Result<const Program *> find(std::string_view name) const;
 
-  /// Runs programs first .. last-1 of the grid in linear order, x fastest. `bindings` has Program::arguments addresses
-  /// of memory as large as the kernel reaches, `scalars` a value for each of Program::scalar_offsets.
-  static void run(const Program &program, void *const *bindings, const int64_t *scalars, const int64_t (&grid)[3],
-                  int64_t first, int64_t last);
+  /// Runs programs first .. last-1 of the grid in linear order, x fastest. `dispatch` has Program::arguments bindings,
+  /// aligned or not, and a scalar for each of Program::scalar_offsets. What lies outside a binding's memory reads as
+  /// zero and is not written. Each program ends after `steps` instructions at the latest.
+  static void run(const Program &program, const HostDispatch &dispatch, int64_t first, int64_t last,
+                  uint64_t steps = UINT64_MAX);
 
 private:
   explicit Interpreter(std::vector<Program> programs) : programs_(std::move(programs)) {}

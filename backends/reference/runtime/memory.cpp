@@ -1,5 +1,5 @@
-// Loads and stores. Local memory has a known size and is never left: what lies outside reads as zero and is not
-// written; an argument's size is known to whoever launched the kernel, who vouches for it.
+// Loads and stores. No memory is ever left: an element that does not lie wholly inside reads as zero and is not
+// written.
 #include "backends/reference/runtime/half.h"
 #include "backends/reference/runtime/program.h"
 
@@ -14,32 +14,47 @@ constexpr uint32_t kLanes = 32;
 /// Sums of addresses wrap: a wrapped one is outside of any memory of known size.
 int64_t add(int64_t a, int64_t b) { return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b)); }
 
+/// The elements of a memory that may be read, or those that may be written; there may be none.
 template <typename T> struct View {
   std::byte *base;
-  int64_t elements;
+  uint64_t elements;
 
-  View(const Frame &frame, uint32_t memory)
-      : base(frame.memories[memory]), elements(frame.program->memories[memory].elements) {}
-  bool holds(int64_t index) const { return index >= 0 && index < elements; }
+  View(std::byte *base, int64_t bytes) : base(base), elements(static_cast<uint64_t>(bytes) / sizeof(T)) {}
+  static View readable(const Frame &frame, uint32_t memory) {
+    return {frame.memories[memory].base, frame.memories[memory].readable};
+  }
+  static View writable(const Frame &frame, uint32_t memory) {
+    return {frame.memories[memory].base, frame.memories[memory].writable};
+  }
+
+  /// A negative index is larger than any count when it is unsigned.
+  bool holds(int64_t index) const { return static_cast<uint64_t>(index) < elements; }
+  bool holds_lanes(int64_t first) const {
+    return elements >= kLanes && static_cast<uint64_t>(first) <= elements - kLanes;
+  }
+  std::byte *at(int64_t index) const { return base + static_cast<uint64_t>(index) * sizeof(T); }
   T read(int64_t index) const {
     T value = 0;
     if (holds(index))
-      memcpy(&value, advance(base, index, sizeof(T)), sizeof(T));
+      memcpy(&value, at(index), sizeof(T));
     return value;
   }
   void write(int64_t index, T value) const {
     if (holds(index))
-      memcpy(advance(base, index, sizeof(T)), &value, sizeof(T));
+      memcpy(at(index), &value, sizeof(T));
   }
 };
 
 template <typename T> void load(const Step &step, Frame &frame) {
-  *frame.at<T>(step.result) = View<T>(frame, step.memory[0]).read(*frame.at<int64_t>(step.operands[1]));
+  *frame.at<T>(step.result) = View<T>::readable(frame, step.memory[0]).read(*frame.at<int64_t>(step.operands[1]));
 }
 
 template <typename T> void store(const Step &step, Frame &frame) {
-  View<T>(frame, step.memory[0]).write(*frame.at<int64_t>(step.operands[1]), *frame.at<T>(step.operands[0]));
+  View<T>::writable(frame, step.memory[0]).write(*frame.at<int64_t>(step.operands[1]), *frame.at<T>(step.operands[0]));
 }
+
+/// Whether all lanes take part, each with its own element.
+bool is_whole_run(const Step &step) { return step.operands[2] == kAbsent && step.operands[3] == kAbsent; }
 
 /// Calls `each` with lane and element index of the lanes that the mask leaves, the others with `skipped`.
 template <typename Each, typename Skipped>
@@ -56,22 +71,30 @@ void for_lanes(const Step &step, const Frame &frame, Each each, Skipped skipped)
 }
 
 template <typename T> void load_lanes(const Step &step, Frame &frame) {
-  View<T> view(frame, step.memory[0]);
+  auto view = View<T>::readable(frame, step.memory[0]);
   auto *result = frame.at<T>(step.result);
+  if (int64_t base = *frame.at<int64_t>(step.operands[1]); is_whole_run(step) && view.holds_lanes(base)) {
+    memcpy(result, view.at(base), kLanes * sizeof(T));
+    return;
+  }
   for_lanes(
       step, frame, [&](uint32_t lane, int64_t index) { result[lane] = view.read(index); },
       [&](uint32_t lane) { result[lane] = 0; });
 }
 
 template <typename T> void store_lanes(const Step &step, Frame &frame) {
-  View<T> view(frame, step.memory[0]);
+  auto view = View<T>::writable(frame, step.memory[0]);
   const auto *value = frame.at<T>(step.operands[0]);
+  if (int64_t base = *frame.at<int64_t>(step.operands[1]); is_whole_run(step) && view.holds_lanes(base)) {
+    memcpy(view.at(base), value, kLanes * sizeof(T));
+    return;
+  }
   for_lanes(step, frame, [&](uint32_t lane, int64_t index) { view.write(index, value[lane]); }, [](uint32_t) {});
 }
 
 template <typename T, auto convert> void stage(const Step &step, Frame &frame) {
-  View<T> source(frame, step.memory[0]);
-  View<float> target(frame, step.memory[1]);
+  auto source = View<T>::readable(frame, step.memory[0]);
+  auto target = View<float>::writable(frame, step.memory[1]);
   int64_t base = *frame.at<int64_t>(step.operands[1]);
   for (int64_t row = 0; row < kLanes; ++row)
     for (int64_t column = 0; column < step.detail; ++column)

@@ -36,8 +36,7 @@ struct Memory {
   bytecode::MemoryKind kind = bytecode::MemoryKind::buffer;
   bytecode::ElementType element = bytecode::ElementType::f32;
   bytecode::BlockFormat format = bytecode::BlockFormat::f32;
-  int64_t elements = INT64_MAX; ///< of local memory; of an argument unknown
-  int64_t local_offset = 0;     ///< of local memory, in bytes
+  int64_t elements = 0, local_offset = 0; ///< local memory; the offset in bytes
   int64_t entries = 0, rows = 0, inputs = 0, entry_stride = 0;
   int64_t groups = 0, row_blocks = 0, record_bytes = 0; ///< weights
   int64_t token_bytes = 0;                              ///< activations
@@ -60,22 +59,23 @@ struct Program {
   int64_t register_bytes = 0, local_bytes = 0;
 };
 
+/// Where a memory begins and how many bytes from there on may be read and written: at least 0, so that a difference of
+/// such a number and a size cannot overflow.
+struct Extent {
+  std::byte *base = nullptr;
+  int64_t readable = 0, writable = 0;
+};
+
 /// One thread's state while it runs a program.
 struct Frame {
   const Program *program = nullptr;
   std::byte *registers = nullptr;
-  std::byte *const *memories = nullptr;
+  const Extent *memories = nullptr;
   int64_t place[3] = {0, 0, 0};
   size_t next = 0;
 
   template <typename T> T *at(uint32_t offset) const { return reinterpret_cast<T *>(registers + offset); }
 };
-
-/// `count` times `bytes` bytes past `base`, wrapping: a count comes from the program.
-inline std::byte *advance(std::byte *base, int64_t count, int64_t bytes) {
-  return reinterpret_cast<std::byte *>(reinterpret_cast<uintptr_t>(base) +
-                                       static_cast<uintptr_t>(count) * static_cast<uintptr_t>(bytes));
-}
 
 /// Bytes of one element in a register and in memory.
 inline uint32_t element_bytes(bytecode::ElementType element) {
