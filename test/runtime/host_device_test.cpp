@@ -68,10 +68,19 @@ TEST(Team, RunsEveryChunkOnceInEveryCall) {
   }
 }
 
-/// Kernel 0 adds its scalar to each int64 of its binding, one per program.
+/// Kernel 0 adds its scalar to each int64 of its binding, one per program, and notes the binding's bytes.
 class AddExecutable : public HostExecutable {
 public:
+  static inline std::atomic<uint64_t> readable, writable;
+
+  Status check(uint32_t, size_t bindings, size_t scalars) const override {
+    return bindings == 1 && scalars == 1 ? Status() : Status(Code::kCorrupt, "add: expects one of each");
+  }
   void run(uint32_t, const HostDispatch &dispatch, int64_t first, int64_t last) const override {
+    readable = dispatch.readable[0];
+    writable = dispatch.writable[0];
+    if (writable == 0)
+      return;
     auto *values = static_cast<int64_t *>(dispatch.bindings[0]);
     for (int64_t i = first; i < last; ++i)
       values[i] = values[i] * 3 + dispatch.scalars[0];
@@ -151,6 +160,64 @@ TEST_P(HostDevice, RefusesRangesOutsideMemory) {
   command.kernel = 1;
   fp_recording *recording = nullptr;
   EXPECT_EQ(api->record(device, executable, &command, 1, &recording, &error), int32_t(Code::kInvalidArgument));
+}
+
+TEST_P(HostDevice, TellsTheBytesBehindABinding) {
+  const char weights[64] = {};
+  fp_memory *imported = nullptr;
+  ASSERT_EQ(api->import_host(device, weights, sizeof weights, &imported, &error), 0);
+  const std::vector<fp_size_instruction> one = {{kConstant, 1}}, start = {{kSymbol, 0}};
+  const fp_size scalars[] = {size_of(one)};
+  struct Case {
+    fp_memory *memory;
+    uint64_t bytes;
+    bool writable;
+  };
+  for (const Case &each : {Case{memory, 1001 * 8, true}, Case{imported, 64, false}}) {
+    const fp_binding bindings[] = {{each.memory, 8, size_of(start)}};
+    fp_command command{};
+    std::fill_n(command.grid, 3, size_of(one));
+    command.bindings = bindings;
+    command.binding_count = 1;
+    command.scalars = scalars;
+    command.scalar_count = 1;
+    fp_recording *recording = nullptr;
+    ASSERT_EQ(api->record(device, executable, &command, 1, &recording, &error), 0) << error.message;
+    for (int64_t at : {0, 24}) {
+      ASSERT_EQ(api->replay(device, recording, &at, 1, &error), 0) << error.message;
+      EXPECT_EQ(AddExecutable::readable, each.bytes - 8 - at);
+      EXPECT_EQ(AddExecutable::writable, each.writable ? each.bytes - 8 - at : 0);
+    }
+    api->erase(device, recording);
+  }
+  // The host itself does not write there either.
+  char byte = 1;
+  EXPECT_EQ(api->write(device, imported, 0, &byte, 1, &error), int32_t(Code::kInvalidArgument));
+  EXPECT_EQ(api->copy(device, imported, 0, memory, 0, 8, &error), int32_t(Code::kInvalidArgument));
+  EXPECT_EQ(api->copy(device, memory, 0, imported, 0, 8, &error), 0);
+  api->release(device, imported);
+}
+
+TEST_P(HostDevice, RefusesOtherCountsOfOperands) {
+  const std::vector<fp_size_instruction> one = {{kConstant, 1}};
+  const fp_size scalars[] = {size_of(one), size_of(one)};
+  const fp_binding bindings[] = {{memory, 0, {nullptr, 0}}, {memory, 0, {nullptr, 0}}};
+  for (size_t count = 0; count <= 2; ++count)
+    for (size_t scalar_count = 0; scalar_count <= 2; ++scalar_count) {
+      fp_command command{};
+      std::fill_n(command.grid, 3, size_of(one));
+      command.bindings = bindings;
+      command.binding_count = count;
+      command.scalars = scalars;
+      command.scalar_count = scalar_count;
+      fp_recording *recording = nullptr;
+      const bool fits = count == 1 && scalar_count == 1;
+      EXPECT_EQ(api->record(device, executable, &command, 1, &recording, &error), fits ? 0 : int32_t(Code::kCorrupt));
+      if (fits)
+        api->erase(device, recording);
+      else
+        EXPECT_STREQ(error.message, "add: expects one of each");
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, HostDevice, testing::Values(1, 2, 8));

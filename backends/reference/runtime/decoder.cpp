@@ -224,6 +224,8 @@ private:
     Step step;
     step.detail = from.detail();
     step.immediate = from.immediate();
+    all_operands_ += operand_count_;
+    expect(all_operands_ <= function_.operands()->size(), "operands that no other instruction uses");
     decode_step(from, step);
     expect(!ok() || step.run, "operands and a result that the instruction is for");
     program_.steps.push_back(step);
@@ -474,10 +476,30 @@ private:
   std::vector<Place> places_;
   std::string where_, error_;
   uint32_t first_operand_ = 0, operand_count_ = 0;
+  uint64_t all_operands_ = 0;
 };
 
-/// Decodes all functions of a verified module.
-Result<std::vector<Program>> decode_module(const Module &module) {
+/// Bytes that `function` takes at least in a file where no two tables share a vector or a table.
+uint64_t unshared_bytes(const Function &function) {
+  constexpr uint64_t kTable = 8; // a field and the offset of its layout
+  uint64_t bytes = kTable + function.name()->size() + uint64_t(function.registers()->size()) * sizeof(Register) +
+                   function.memories()->size() * kTable + function.operands()->size() * sizeof(uint32_t) +
+                   function.instructions()->size() * sizeof(Instruction);
+  for (const bytecode::Constant *each : *function.constants())
+    bytes += kTable + each->data()->size();
+  return bytes;
+}
+
+/// Decodes all functions of a verified module of `size` bytes.
+Result<std::vector<Program>> decode_module(const Module &module, uint64_t size) {
+  // A file that refers to the same bytes again and again would grow without bound when it is decoded.
+  uint64_t bytes = 0;
+  for (const Function *function : *module.functions())
+    if (bytes += unshared_bytes(*function); bytes > size)
+      return Status(Code::kCorrupt,
+                    fmt::format("reference bytecode: expects functions that share nothing, got more than "
+                                "{} bytes of them",
+                                size));
   std::vector<Program> programs;
   for (const Function *function : *module.functions()) {
     FP_ASSIGN_OR_RETURN(Program program, FunctionDecoder(*function).decode());
@@ -506,7 +528,7 @@ Result<std::vector<Program>> decode(std::span<const std::byte> content, uint32_t
   if (content.size() < 8 || content.size() >= FLATBUFFERS_MAX_BUFFER_SIZE || !VerifyModuleBuffer(verifier))
     return Status(Code::kCorrupt,
                   "reference bytecode: expects a FlatBuffer of bytecode.fbs; compile the package again");
-  return decode_module(*GetModule(data));
+  return decode_module(*GetModule(data), content.size());
 }
 
 } // namespace freeport::reference

@@ -609,6 +609,21 @@ TEST_F(InterpreterTest, DeclinesTypesByName) {
   EXPECT_NE(message.find("got f64"), std::string::npos) << message;
 }
 
+TEST_F(InterpreterTest, RefusesOtherCountsOfOperands) {
+  auto module =
+      parse("kernel.func @k(%x: !kernel.buffer<f32>, %y: !kernel.buffer<f32>, %n: index) {\nkernel.return\n}");
+  const std::tuple<size_t, size_t, const char *> cases[] = {
+      {1, 1, "expects 2 bindings and 1 scalars for kernel 'k', got 1 and 1"},
+      {2, 0, "expects 2 bindings and 1 scalars for kernel 'k', got 2 and 0"},
+      {3, 2, "expects 2 bindings and 1 scalars for kernel 'k', got 3 and 2"}};
+  for (const auto &[count, scalars, expected] : cases) {
+    std::vector<Bytes> buffers(count, Bytes(4));
+    std::string message = llvm::toString(
+        runKernel(*backend, *module, "k", buffers, std::vector<int64_t>(scalars), std::array<int64_t, 3>{1, 1, 1}));
+    EXPECT_NE(message.find(expected), std::string::npos) << message;
+  }
+}
+
 TEST_F(InterpreterTest, DamagedBytecodeNeverCrashes) {
   auto module = parse(
       R"(kernel.func @k(%w: !kernel.weights<q4, 33x67>, %x: !kernel.activations<i8, 67>, %y: !kernel.buffer<f32>, %n: index) {
