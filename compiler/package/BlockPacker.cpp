@@ -6,6 +6,13 @@
 #include <cmath>
 #include <cstring>
 
+// The dynamic loader chooses a clone before it has relocated what a sanitizer adds to the choice.
+#if __has_feature(address_sanitizer)
+#define FREEPORT_CLONED
+#else
+#define FREEPORT_CLONED __attribute__((target_clones("avx2", "default")))
+#endif
+
 namespace freeport {
 
 using kernel::BlockFormat;
@@ -49,8 +56,7 @@ uint16_t toBrain(float value) {
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-__attribute__((target_clones("avx2", "default"))) static void widenBrain(const uint16_t *source, int64_t count,
-                                                                         uint32_t *target) {
+FREEPORT_CLONED static void widenBrain(const uint16_t *source, int64_t count, uint32_t *target) {
   for (int64_t i = 0; i < count; ++i)
     target[i] = uint32_t(source[i]) << 16;
 }
@@ -124,7 +130,7 @@ FREEPORT_INLINE Fit tryScale(const float *x, uint16_t half) {
 
 /// The f16 scale that minimises a group's squared error among candidates around the extreme value, each also refined by
 /// least squares; writes its codes.
-__attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup4(const float *x, float *codes) {
+FREEPORT_CLONED uint16_t quantizeGroup4(const float *x, float *codes) {
   float top[8] = {}, bottom[8] = {};
   for (int i = 0; i < 32; i += 8)
     for (int j = 0; j < 8; ++j) {
@@ -166,7 +172,7 @@ __attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup4(const 
   return best;
 }
 
-__attribute__((target_clones("avx2", "default"))) uint16_t quantizeGroup8(const float *x, float *codes) {
+FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
   float magnitude = 0;
   for (int i = 0; i < 32; ++i)
     magnitude = std::fabs(x[i]) > magnitude ? std::fabs(x[i]) : magnitude;

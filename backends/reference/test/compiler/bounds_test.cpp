@@ -357,5 +357,32 @@ TEST_F(BoundsTest, ReadOnlyMemoryIsNotWritten) {
   EXPECT_EQ(y.values<int32_t>(), std::vector<int32_t>(32, -1));
 }
 
+/// Why a module of `functions` times the same function, whose 100 copies of a register name `operands` operands, is
+/// refused.
+std::string refusal(size_t functions, size_t operands) {
+  flatbuffers::FlatBufferBuilder builder;
+  std::vector<bytecode::Register> registers = {{bytecode::ElementType::i64, 1}};
+  std::vector<bytecode::Instruction> instructions;
+  for (uint32_t i = 0; i < 100; ++i)
+    instructions.emplace_back(bytecode::Opcode::copy, 0, 1, 0, i % static_cast<uint32_t>(operands), 0);
+  auto function = bytecode::CreateFunction(
+      builder, builder.CreateString("k"), 0, builder.CreateVector(std::vector<flatbuffers::Offset<bytecode::Memory>>()),
+      0, builder.CreateVectorOfStructs(registers),
+      builder.CreateVector(std::vector<flatbuffers::Offset<bytecode::Constant>>()),
+      builder.CreateVector(std::vector<uint32_t>(operands)), builder.CreateVectorOfStructs(instructions));
+  bytecode::FinishModuleBuffer(builder,
+                               bytecode::CreateModule(builder, builder.CreateVector(std::vector(functions, function))));
+  auto made = Interpreter::create(std::as_bytes(std::span(builder.GetBufferPointer(), builder.GetSize())), 1);
+  return made.ok() ? "" : made.status().message();
+}
+
+TEST(SharedBytecode, IsRefused) {
+  EXPECT_EQ(refusal(1, 100), "");
+  EXPECT_NE(refusal(1, 99).find("instruction 99 (copy): expects operands that no other instruction uses"),
+            std::string::npos)
+      << refusal(1, 99);
+  EXPECT_NE(refusal(2, 100).find("expects functions that share nothing"), std::string::npos) << refusal(2, 100);
+}
+
 } // namespace
 } // namespace freeport::reference
