@@ -39,6 +39,11 @@ int main(int argc, char **argv) {
     return 1;
   check(fp_model_tokenize(model, prompt, strlen(prompt), 1, tokens, capacity, &count, &error), &error);
 
+  if (count == 0) {
+    fprintf(stderr, "expects a prompt of at least one token\n");
+    return 1;
+  }
+
   /* 3. A session holds what sequences remember; this one has a single sequence. Feeding the prompt leaves the logits
    * behind its last token. */
   fp_session *session;

@@ -89,6 +89,11 @@ int32_t fp_model_open(const char *path, const fp_model_options *options, fp_mode
 void fp_model_close(fp_model *model) { delete model; }
 
 void fp_model_describe(const fp_model *model, fp_model_description *description) {
+  if (!description)
+    return;
+  *description = {};
+  if (!model)
+    return;
   const auto &manifest = model->model->package().manifest();
   const auto *family = manifest.provenance()->family();
   *description = {int64_t(manifest.vocabulary_size()), int64_t(manifest.maximum_context()),
@@ -98,7 +103,7 @@ void fp_model_describe(const fp_model *model, fp_model_description *description)
 }
 
 int32_t fp_model_is_end_token(const fp_model *model, int32_t token) {
-  return model->model->package().is_end_token(token);
+  return model && model->model->package().is_end_token(token);
 }
 
 int32_t fp_model_tokenize(fp_model *model, const char *text, size_t bytes, int32_t add_special, int32_t *tokens,
@@ -133,12 +138,16 @@ int32_t fp_text_stream_create(fp_model *model, int32_t skip_special, fp_text_str
 void fp_text_stream_destroy(fp_text_stream *stream) { delete stream; }
 
 const char *fp_text_stream_push(fp_text_stream *stream, int32_t token) {
+  if (!stream)
+    return "";
   auto text = stream->detokenizer.push(token);
   stream->text = text.ok() ? std::move(text).value() : std::string();
   return stream->text.c_str();
 }
 
 const char *fp_text_stream_finish(fp_text_stream *stream) {
+  if (!stream)
+    return "";
   stream->text = stream->detokenizer.finish();
   return stream->text.c_str();
 }
@@ -171,19 +180,27 @@ int32_t fp_session_fork(fp_session *session, int32_t sequence, int32_t *copy, fp
 }
 
 int32_t fp_session_rewind(fp_session *session, int32_t sequence, int64_t length, fp_error *error) {
+  if (!session)
+    return missing("a session", error);
   return finish(session->session->rewind(sequence, length), error);
 }
 
 int32_t fp_session_drop(fp_session *session, int32_t sequence, fp_error *error) {
+  if (!session)
+    return missing("a session", error);
   return finish(session->session->drop(sequence), error);
 }
 
 int64_t fp_session_length(const fp_session *session, int32_t sequence) {
+  if (!session)
+    return -1;
   auto length = session->session->length(sequence);
   return length.ok() ? *length : -1;
 }
 
-int64_t fp_session_pages_used(const fp_session *session) { return int64_t(session->session->pages_used()); }
+int64_t fp_session_pages_used(const fp_session *session) {
+  return session ? int64_t(session->session->pages_used()) : 0;
+}
 
 int32_t fp_session_step(fp_session *session, const fp_row *rows, size_t count, fp_error *error) {
   if (!session || (!rows && count))
@@ -201,6 +218,8 @@ int32_t fp_session_feed(fp_session *session, int32_t sequence, const int32_t *to
 }
 
 const float *fp_session_logits(const fp_session *session, size_t index) {
+  if (!session)
+    return nullptr;
   const auto logits = session->session->logits(index);
   return logits.empty() ? nullptr : logits.data();
 }
@@ -219,5 +238,7 @@ int32_t fp_sampler_create(const fp_sampling *sampling, fp_sampler **sampler, fp_
 void fp_sampler_destroy(fp_sampler *sampler) { delete sampler; }
 
 int32_t fp_sampler_choose(fp_sampler *sampler, const float *logits, size_t count, int64_t position) {
+  if (!sampler || !logits || count == 0)
+    return -1;
   return sampler->sampler.choose({logits, count}, uint64_t(position));
 }

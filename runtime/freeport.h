@@ -120,8 +120,8 @@ int64_t fp_session_pages_used(const fp_session *session);
  * context or the pages are exceeded. A sequence's logits have the same bits whatever shares its steps and however its
  * tokens are cut. */
 int32_t fp_session_step(fp_session *session, const fp_row *rows, size_t count, fp_error *error);
-/* Appends `count` tokens to `sequence` in as few steps as it takes; the last token's logits are then
- * fp_session_logits(…, 0). */
+/* Appends `count` tokens, at least one, to `sequence` in as few steps as it takes; the last token's logits are then
+ * fp_session_logits(…, 0). Where it fails, the sequence is as it was. */
 int32_t fp_session_feed(fp_session *session, int32_t sequence, const int32_t *tokens, size_t count, fp_error *error);
 /* Logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the next
  * step; NULL where there is no such row. */
@@ -142,7 +142,7 @@ typedef struct fp_sampler fp_sampler;
 int32_t fp_sampler_create(const fp_sampling *sampling, fp_sampler **sampler, fp_error *error);
 void fp_sampler_destroy(fp_sampler *sampler);
 /* A token by `count` logits. The same logits, options and `position` choose the same token everywhere; give the length
- * of the sequence as position. */
+ * of the sequence as position. -1 where there is no sampler or no logit. */
 int32_t fp_sampler_choose(fp_sampler *sampler, const float *logits, size_t count, int64_t position);
 
 #ifdef __cplusplus

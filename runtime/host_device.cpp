@@ -66,7 +66,9 @@ namespace freeport {
 int32_t fill_error(const Status &status, fp_error *error) {
   if (error) {
     error->code = int32_t(status.code());
-    const size_t length = std::min(status.message().size(), sizeof error->message - 1);
+    size_t length = std::min(status.message().size(), sizeof error->message - 1);
+    while (length < status.message().size() && length > 0 && (status.message()[length] & 0xC0) == 0x80)
+      --length; // not within a character
     std::memcpy(error->message, status.message().data(), length);
     error->message[length] = 0;
   }
@@ -297,8 +299,9 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
     return fill_error(Status(Code::kInvalidArgument,
                              std::string(name) + ": expects no selector behind the name, got " + options->selector),
                       error);
-  if (threads == 0)
-    threads = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);
+  // More threads than processors only wait for each other, and oneTBB would say so on standard error.
+  const int processors = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);
+  threads = threads == 0 ? processors : std::min(threads, processors);
   *device = new fp_device(name, load, threads);
   return 0;
 }

@@ -26,7 +26,8 @@ Status corrupt(const std::string &path, std::string_view what) {
 
 /// Maps a regular file; an empty one maps to nothing.
 Result<std::span<const std::byte>> map_file(const std::string &path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, a pipe that nobody writes to would be waited for.
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (file < 0)
     return Status(errno == ENOENT ? Code::kNotFound : Code::kIo,
                   fmt::format("{}: cannot open: {}", path, std::strerror(errno)));
@@ -34,7 +35,9 @@ Result<std::span<const std::byte>> map_file(const std::string &path) {
   std::span<const std::byte> bytes;
   Status problem;
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
-    problem = corrupt(path, "expects a package (model.port), got something that is not a file");
+    problem = corrupt(path, S_ISDIR(status.st_mode)
+                                ? "expects a package (model.port), got a folder; compile it first (freeport compile)"
+                                : "expects a package (model.port), got something that is not a file");
   } else if (status.st_size > 0) {
     void *data = ::mmap(nullptr, size_t(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED)

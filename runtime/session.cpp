@@ -8,12 +8,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sys/mman.h>
 
 namespace freeport {
 namespace {
 
 constexpr int64_t kMaximumSequences = 4096;
-constexpr int64_t kMaximumPages = int64_t(1) << 31; // page numbers are 32-bit integers
+constexpr int64_t kMaximumPages = int64_t(1) << 31; // page numbers, and places in the page table, are 32-bit integers
 
 int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
@@ -28,6 +29,18 @@ Result<int64_t> option(const char *name, int64_t value, int64_t fallback, int64_
   return value ? value : fallback;
 }
 
+/// kOutOfMemory where the host has no room for `bytes`: without exceptions, a vector that cannot grow ends the process.
+Status expect_room(uint64_t bytes) {
+  void *probe = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (probe == MAP_FAILED)
+    return Status(Code::kOutOfMemory,
+                  fmt::format("expects room for {} bytes of page tables, got more than this machine has; use a shorter "
+                              "context or fewer sequences",
+                              bytes));
+  ::munmap(probe, bytes);
+  return Status();
+}
+
 } // namespace
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model, const SessionOptions &options) {
@@ -35,6 +48,11 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model, c
   FP_RETURN_IF_ERROR(session->allocate_all(options));
   FP_RETURN_IF_ERROR(session->record());
   return session;
+}
+
+/// A failure that only a wrong package explains, with the package's name.
+Status Session::of_package(const Status &status) const {
+  return Status(status.code(), model_->package().path() + ": " + status.message());
 }
 
 Status Session::allocate(uint64_t bytes, Memory &memory) {
@@ -55,18 +73,12 @@ Status Session::allocate_all(const SessionOptions &options) {
   FP_ASSIGN_OR_RETURN(context_, option("context", options.context, std::min(maximum, kDefaultContext), maximum));
   FP_ASSIGN_OR_RETURN(const int64_t sequences, option("sequences", options.sequences, 1, kMaximumSequences));
   table_pages_ = pages_for(context_);
-  if (options.pages == 0 && table_pages_ * sequences > kMaximumPages)
+  if (table_pages_ * sequences > kMaximumPages)
     return invalid("pages: expects at most {} for all sequences, got {} sequences of {}", kMaximumPages, sequences,
                    table_pages_);
   FP_ASSIGN_OR_RETURN(const int64_t pages, option("pages", options.pages, table_pages_ * sequences, kMaximumPages));
   FP_ASSIGN_OR_RETURN(step_tokens_, option("step tokens", options.step_tokens, most_rows, most_rows));
   FP_ASSIGN_OR_RETURN(logit_rows_, option("logit rows", options.logit_rows, 1, most_rows));
-
-  pool_ = PagePool(uint32_t(pages));
-  sequences_.resize(size_t(sequences));
-  for (Sequence &sequence : sequences_)
-    sequence.pages.reserve(size_t(table_pages_));
-  active_.reserve(size_t(sequences));
 
   const int64_t symbols[kSymbols] = {step_tokens_, logit_rows_, sequences, table_pages_};
   std::copy_n(symbols, kSymbols, symbols_);
@@ -76,13 +88,13 @@ Status Session::allocate_all(const SessionOptions &options) {
     std::vector<fp_size_instruction> code;
     for (const package::SizeInstruction *each : *size->code())
       code.push_back({int32_t(each->opcode()), each->value()});
-    FP_ASSIGN_OR_RETURN(const int64_t bytes, evaluate_size({code.data(), code.size()}, symbols));
-    return allocate(uint64_t(std::max(bytes, needed)), memory);
+    const auto bytes = evaluate_size({code.data(), code.size()}, symbols);
+    if (!bytes.ok())
+      return of_package(bytes.status());
+    return allocate(uint64_t(std::max(bytes.value(), needed)), memory);
   };
   FP_RETURN_IF_ERROR(allocate_sized(program.arena(), 0, arena_));
   const int64_t counts[kInputs] = {step_tokens_, step_tokens_, step_tokens_, sequences * table_pages_, logit_rows_};
-  for (size_t i = 0; i < kInputs; ++i)
-    input_values_[i].reserve(size_t(counts[i]));
   inputs_.resize(program.inputs()->size());
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const package::Buffer &input = *program.inputs()->Get(flatbuffers::uoffset_t(i));
@@ -92,8 +104,6 @@ Status Session::allocate_all(const SessionOptions &options) {
     FP_RETURN_IF_ERROR(allocate_sized(input.bytes(), counts[kind] * 4, inputs_[i]));
   }
   FP_RETURN_IF_ERROR(allocate_sized(program.outputs()->Get(0)->bytes(), logit_rows_ * vocabulary * 4, output_));
-  if (!output_.mapped)
-    host_logits_.resize(size_t(logit_rows_ * vocabulary));
   states_.resize(manifest.states()->size());
   for (size_t i = 0; i < states_.size(); ++i) {
     const package::State &state = *manifest.states()->Get(flatbuffers::uoffset_t(i));
@@ -101,6 +111,20 @@ Status Session::allocate_all(const SessionOptions &options) {
       return Status(status.code(),
                     fmt::format("{} (context of {} tokens, {} sequences)", status.message(), context_, sequences));
   }
+
+  const int64_t logits = output_.mapped ? 0 : logit_rows_ * vocabulary;
+  uint64_t words = uint64_t(2 * pages + sequences * table_pages_ + logits); // the pool's, the sequences', the logits
+  for (int64_t count : counts)
+    words += uint64_t(count);
+  FP_RETURN_IF_ERROR(expect_room(words * sizeof(int32_t)));
+  pool_ = PagePool(uint32_t(pages));
+  sequences_.resize(size_t(sequences));
+  for (Sequence &sequence : sequences_)
+    sequence.pages.reserve(size_t(table_pages_));
+  active_.reserve(size_t(sequences));
+  for (size_t i = 0; i < kInputs; ++i)
+    input_values_[i].reserve(size_t(counts[i]));
+  host_logits_.resize(size_t(logits));
   return Status();
 }
 
@@ -160,7 +184,7 @@ Status Session::record() {
     fp_error error = {};
     if (model_->api().record(model_->device(), model_->executable(), commands.data(), commands.size(),
                              &recordings_.emplace_back(), &error))
-      return device_status(error);
+      return of_package(device_status(error));
   }
   return Status();
 }
@@ -241,6 +265,16 @@ Result<int64_t> Session::length(int32_t sequence) const {
 
 //===-- Steps -----------------------------------------------------------------------------------------------------===//
 
+Status Session::check_context(uint64_t tokens) const {
+  if (tokens <= uint64_t(context_))
+    return Status();
+  return Status(
+      Code::kOutOfRange,
+      fmt::format("expects at most {} tokens in a sequence (its context), got {}; use a larger context (-c), up "
+                  "to the model's {}, or a shorter text",
+                  context_, tokens, model_->package().manifest().maximum_context()));
+}
+
 /// Checks every row, and finds the step's sequences and what each of them adds.
 Status Session::check_rows(std::span<const Row> rows) {
   if (rows.empty() || int64_t(rows.size()) > step_tokens_)
@@ -267,12 +301,7 @@ Status Session::check_rows(std::span<const Row> rows) {
   }
   for (int32_t number : active_) {
     const Sequence &sequence = sequences_[size_t(number)];
-    if (sequence.length + sequence.added > context_)
-      return Status(Code::kOutOfRange,
-                    fmt::format("expects at most {} tokens in a sequence (its context), got {}; use a larger context "
-                                "(-c), up to the model's {}, or a shorter text",
-                                context_, sequence.length + sequence.added,
-                                model_->package().manifest().maximum_context()));
+    FP_RETURN_IF_ERROR(check_context(uint64_t(sequence.length + sequence.added)));
   }
   return Status();
 }
@@ -383,7 +412,7 @@ Status Session::step(std::span<const Row> rows) {
   const fp_device_api &api = model_->api();
   wanted_ = 0;
   if (status.ok() && api.replay(model_->device(), recordings_[variant], symbols_, kSymbols, &error))
-    status = device_status(error);
+    status = of_package(device_status(error));
   const size_t wanted = size_t(symbols_[size_t(Symbol::logit_rows)]);
   const uint64_t bytes = wanted * model_->package().manifest().vocabulary_size() * sizeof(float);
   if (status.ok() && !output_.mapped && bytes &&
@@ -407,14 +436,21 @@ Status Session::step(std::span<const Row> rows) {
 Status Session::feed(int32_t sequence, std::span<const int32_t> tokens, int64_t chunk, bool logits,
                      bool (*progress)(void *context, size_t done, size_t total), void *progress_context) {
   FP_ASSIGN_OR_RETURN(const int64_t size, option("chunk", chunk, step_tokens_, step_tokens_));
+  FP_ASSIGN_OR_RETURN(const int64_t before, length(sequence));
+  if (tokens.empty())
+    return invalid("feed: expects at least one token, got none");
+  // Told at once, not after all that fits.
+  FP_RETURN_IF_ERROR(check_context(uint64_t(before) + tokens.size()));
   std::vector<Row> rows;
   for (size_t done = 0; done < tokens.size(); done += rows.size()) {
-    if (progress && !progress(progress_context, done, tokens.size()))
-      return Status(Code::kCancelled, "interrupted");
     rows.clear();
     for (size_t i = done; i < std::min(tokens.size(), done + size_t(size)); ++i)
       rows.push_back({tokens[i], sequence, logits && i + 1 == tokens.size()});
-    FP_RETURN_IF_ERROR(step(rows));
+    const bool go = !progress || progress(progress_context, done, tokens.size());
+    if (Status status = go ? step(rows) : Status(Code::kCancelled, "interrupted"); !status.ok()) {
+      FP_RETURN_IF_ERROR(rewind(sequence, before));
+      return status;
+    }
   }
   return Status();
 }

@@ -61,6 +61,7 @@ public:
   Status step(std::span<const Row> rows);
   /// Appends `tokens` to `sequence` in steps of at most `chunk` rows (0: step_tokens()); with `logits`, the last step's
   /// first logits are those behind the last token. `progress` may be null; it returns false to cancel (kCancelled).
+  /// Where it fails, the sequence is as it was.
   Status feed(int32_t sequence, std::span<const int32_t> tokens, int64_t chunk, bool logits,
               bool (*progress)(void *context, size_t done, size_t total), void *progress_context);
   /// The logits of the last step's row `index` among those that wanted them: vocabulary_size floats, valid until the
@@ -84,9 +85,11 @@ private:
   };
 
   explicit Session(std::shared_ptr<Model> model) : model_(std::move(model)), pool_(0) {}
+  Status of_package(const Status &status) const;
   Status allocate(uint64_t bytes, Memory &memory);
   Status allocate_all(const SessionOptions &options);
   Status record();
+  Status check_context(uint64_t tokens) const;
   Status check_rows(std::span<const Row> rows);
   Status reserve_pages();
   Status fill_inputs(std::span<const Row> rows);

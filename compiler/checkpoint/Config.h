@@ -24,6 +24,7 @@ public:
   static llvm::Expected<Config> parse(llvm::StringRef path, llvm::StringRef text);
 
   bool has(llvm::StringRef key) const; ///< present and not null
+  bool empty() const { return value.empty(); }
   int64_t integer(llvm::StringRef key, int64_t minimum, int64_t maximum = INT32_MAX);
   int64_t integerOr(llvm::StringRef key, int64_t fallback, int64_t minimum, int64_t maximum = INT32_MAX);
   double number(llvm::StringRef key);

@@ -19,14 +19,14 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   int64_t inner = config.integer("intermediate_size", 1, 1 << 22),
           vocabulary = config.integer("vocab_size", 1, 1 << 24);
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
-  int64_t dense = config.integerOr("first_k_dense_replace", 0, 0, 4096);
+  int64_t dense = config.integerOr("first_k_dense_replace", 3, 0, 4096);
   int64_t experts = config.integer("n_routed_experts", 1, 4096),
           expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
   int64_t shared = config.integerOr("n_shared_experts", 0, 0, 1024),
           top = config.integer("num_experts_per_tok", 1, 256);
-  int64_t groups = config.integerOr("n_group", 1, 1, 4096), kept = config.integerOr("topk_group", 1, 1, 4096);
+  int64_t groups = config.integerOr("n_group", 8, 1, 4096), kept = config.integerOr("topk_group", 4, 1, 4096);
   double epsilon = config.positive("rms_norm_eps");
-  float routedScale = static_cast<float>(config.numberOr("routed_scaling_factor", 1));
+  float routedScale = static_cast<float>(config.numberOr("routed_scaling_factor", 2.5));
   bool normalize = config.booleanOr("norm_topk_prob", true), tied = config.booleanOr("tie_word_embeddings", false);
   bool biased = config.booleanOr("attention_bias", false); // of the projections down and out, not of those up
   bool interleaved = config.booleanOr("rope_interleave", true);

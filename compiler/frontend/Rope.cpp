@@ -1,5 +1,5 @@
-// Doubles carry the formulas; each frequency is rounded to float once, at the end, as close to the exact value as float
-// allows.
+// Frequencies are rounded where the models' own definition rounds them, in float32 step by step: closer to the exact
+// value would be farther from what they were trained with.
 #include "compiler/frontend/Rope.h"
 
 #include <algorithm>
@@ -31,16 +31,25 @@ double portableExp(double x) {
 
 Rope readRope(checkpoint::Config &config, int64_t dimensions) {
   Rope rope;
-  bool newer = config.has("rope_parameters");
-  checkpoint::Config scaling = config.object(newer ? "rope_parameters" : "rope_scaling");
-  double theta = newer ? scaling.numberOr("rope_theta", 10000) : config.numberOr("rope_theta", 10000);
+  checkpoint::Config scaling = config.object("rope_scaling");
+  if (scaling.empty()) {
+    config.adopt(scaling);
+    scaling = config.object("rope_parameters");
+  }
+  checkpoint::Config &withTheta = scaling.has("rope_theta") ? scaling : config;
+  double theta = withTheta.numberOr("rope_theta", 10000);
   if (!(theta > 1))
-    (newer ? scaling : config).fail("rope_theta", "a number above 1");
+    withTheta.fail("rope_theta", "a number above 1");
+  scaling.require("partial_rotary_factor", 1, "these families rotate whole heads");
   std::string type = scaling.stringOr(scaling.has("rope_type") ? "rope_type" : "type", "default");
   double logTheta = portableLog(std::max(theta, 1.0000001));
-  std::vector<double> exact;
-  for (int64_t i = 0; i < dimensions / 2; ++i)
-    exact.push_back(portableExp(-logTheta * (2.0 * i / dimensions)));
+  // Of the float32 exponents and powers of the definition: a rounding here is an angle at the thousandth token.
+  std::vector<float> powers, &frequencies = rope.frequencies;
+  for (int64_t i = 0; i < dimensions / 2; ++i) {
+    float exponent = static_cast<float>(2 * i) / static_cast<float>(dimensions);
+    powers.push_back(static_cast<float>(portableExp(logTheta * exponent)));
+    frequencies.push_back(1 / powers.back());
+  }
   auto factorOf = [&] {
     double factor = scaling.number("factor");
     if (!(factor > 0))
@@ -53,27 +62,38 @@ Rope readRope(checkpoint::Config &config, int64_t dimensions) {
     return static_cast<double>(config.integer("max_position_embeddings", 1));
   };
   constexpr double kTwoPi = 6.28318530717958647692;
+  auto magnitude = [](double factor, double scale) {
+    return factor <= 1 ? 1.0 : 0.1 * scale * portableLog(factor) + 1.0;
+  };
   if (type == "linear") {
-    double factor = factorOf();
-    for (double &frequency : exact)
+    float factor = static_cast<float>(factorOf());
+    for (float &frequency : frequencies)
       frequency /= factor;
   } else if (type == "llama3") {
-    double factor = factorOf(), low = scaling.number("low_freq_factor"), high = scaling.number("high_freq_factor");
+    float factor = static_cast<float>(factorOf());
+    double low = scaling.number("low_freq_factor"), high = scaling.number("high_freq_factor");
     double length = original();
     if (!(high > low) || !(low > 0))
       scaling.fail("high_freq_factor", "a number above low_freq_factor, itself positive");
-    for (double &frequency : exact) {
-      double wavelength = kTwoPi / frequency;
-      if (wavelength > length / low) {
+    for (float &frequency : frequencies) {
+      float wavelength = 1 / frequency * static_cast<float>(kTwoPi);
+      if (wavelength > static_cast<float>(length / low)) {
         frequency /= factor;
-      } else if (wavelength >= length / high) {
-        double smooth = (length / wavelength - low) / (high - low);
-        frequency = (1 - smooth) * frequency / factor + smooth * frequency;
+      } else if (!(wavelength < static_cast<float>(length / high))) {
+        float rotations = 1 / wavelength * static_cast<float>(length);
+        float smooth = (rotations - static_cast<float>(low)) / static_cast<float>(high - low);
+        float scaled = (1 - smooth) * frequency / factor, kept = smooth * frequency;
+        frequency = scaled + kept;
       }
     }
   } else if (type == "yarn") {
-    double factor = factorOf(), length = original();
-    double fast = scaling.numberOr("beta_fast", 32), slow = scaling.numberOr("beta_slow", 1);
+    double length = original();
+    double factor = scaling.has("factor") ? factorOf() : config.integer("max_position_embeddings", 1) / length;
+    auto rotationsOr = [&](llvm::StringRef key, double fallback) {
+      double rotations = scaling.numberOr(key, fallback);
+      return rotations == 0 ? fallback : rotations;
+    };
+    double fast = rotationsOr("beta_fast", 32), slow = rotationsOr("beta_slow", 1);
     auto correction = [&](double rotations) {
       return dimensions * portableLog(length / (std::max(rotations, 1e-9) * kTwoPi)) / (2 * logTheta);
     };
@@ -87,24 +107,25 @@ Rope readRope(checkpoint::Config &config, int64_t dimensions) {
     if (low == high)
       high += 0.001;
     for (int64_t i = 0; i < dimensions / 2; ++i) {
-      double ramp = std::clamp((i - low) / (high - low), 0.0, 1.0);
-      exact[i] = exact[i] / factor * ramp + exact[i] * (1 - ramp);
+      float position = static_cast<float>(i) - static_cast<float>(low);
+      float kept = 1 - std::clamp(position / static_cast<float>(high - low), 0.0f, 1.0f);
+      float slowed = 1 / (static_cast<float>(factor) * powers[i]) * (1 - kept), whole = frequencies[i] * kept;
+      frequencies[i] = slowed + whole;
     }
-    auto magnitude = [&](double scale) { return factor <= 1 ? 1.0 : 0.1 * scale * portableLog(factor) + 1.0; };
     double mscale = scaling.numberOr("mscale", 0), all = scaling.numberOr("mscale_all_dim", 0);
     if (scaling.has("attention_factor"))
       rope.factor = static_cast<float>(scaling.number("attention_factor"));
     else if (mscale != 0 && all != 0)
-      rope.factor = static_cast<float>(magnitude(mscale) / magnitude(all));
+      rope.factor = static_cast<float>(magnitude(factor, mscale) / magnitude(factor, all));
     else
-      rope.factor = static_cast<float>(magnitude(1));
-    if (all != 0)
-      rope.attentionScale = magnitude(all) * magnitude(all);
+      rope.factor = static_cast<float>(magnitude(factor, 1));
   } else if (type != "default") {
     scaling.fail(scaling.has("rope_type") ? "rope_type" : "type", "one of default, linear, llama3, yarn");
   }
-  for (double frequency : exact)
-    rope.frequencies.push_back(static_cast<float>(frequency));
+  if (double all = scaling.numberOr("mscale_all_dim", 0); all != 0 && type != "default" && scaling.has("factor")) {
+    double scale = magnitude(scaling.number("factor"), all);
+    rope.attentionScale = scale * scale;
+  }
   config.adopt(scaling);
   return rope;
 }

@@ -217,23 +217,30 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   };
   std::vector<int64_t> ends;
   json end = lookup("eos_token_id"), begin = lookup("bos_token_id");
+  // A token outside of the vocabulary can be neither chosen nor fed: it is as good as none.
+  auto isToken = [&](const json &id) {
+    return id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < model.vocabulary;
+  };
   for (const json &id : end.is_array() ? end : json::array({end}))
-    if (id.is_number_integer())
+    if (isToken(id))
       ends.push_back(id.get<int64_t>());
-  auto number = [&](const char *key, double fallback) {
+  // Likewise a default of sampling that makes no sense, such as a top-k of -1 for "off".
+  auto number = [&](const char *key, double fallback, double least, double most) {
     json value = lookup(key);
-    return value.is_number() ? value.get<double>() : fallback;
+    double found = value.is_number() ? value.get<double>() : fallback;
+    return found >= least && found <= most ? found : fallback;
   };
   json sampled = lookup("do_sample");
   auto endVector = b.CreateVector(ends);
   auto optional = [&](const std::optional<FileSegment> &place) { return segment(place.value_or(FileSegment())); };
   schema::Segment tokenizer = optional(parts.tokenizer), tokenizerConfig = optional(parts.tokenizerConfig);
   schema::Segment chat = optional(parts.chatTemplate);
-  auto text = schema::CreateText(
-      b, parts.tokenizer ? &tokenizer : nullptr, parts.tokenizerConfig ? &tokenizerConfig : nullptr,
-      parts.chatTemplate ? &chat : nullptr, begin.is_number_integer() ? begin.get<int64_t>() : -1, endVector);
-  auto defaults = schema::CreateGeneration(b, number("temperature", 1.0), static_cast<int32_t>(number("top_k", 0)),
-                                           number("top_p", 1.0), sampled.is_boolean() && sampled.get<bool>());
+  auto text =
+      schema::CreateText(b, parts.tokenizer ? &tokenizer : nullptr, parts.tokenizerConfig ? &tokenizerConfig : nullptr,
+                         parts.chatTemplate ? &chat : nullptr, isToken(begin) ? begin.get<int64_t>() : -1, endVector);
+  auto defaults = schema::CreateGeneration(b, number("temperature", 1.0, 0, 1e6),
+                                           static_cast<int32_t>(number("top_k", 0, 0, INT32_MAX)),
+                                           number("top_p", 1.0, 1e-6, 1), sampled.is_boolean() && sampled.get<bool>());
   auto compiler = b.CreateString("freeport " FREEPORT_VERSION), checkpointName = b.CreateString(parts.checkpointName);
   auto family = b.CreateString(model.family), options = b.CreateString(parts.options);
   auto provenance =

@@ -3,12 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <poll.h>
+#include <unistd.h>
 
 namespace freeport::cli {
 namespace {
@@ -20,12 +23,63 @@ std::optional<std::string> read_file(const std::filesystem::path &path) {
   return std::string(std::istreambuf_iterator<char>(stream), {});
 }
 
+/// Waits until standard input has something to read. A signal may come between a look at `interrupted` and a read,
+/// which would then wait for ever: so nothing waits for longer than a moment.
+bool wait_for_input() {
+  pollfd input = {STDIN_FILENO, POLLIN, 0};
+  while (!interrupted)
+    if (::poll(&input, 1, /*milliseconds=*/100) > 0)
+      return true;
+  return false;
+}
+
 } // namespace
+
+std::string read_standard_input() {
+  std::string text;
+  char piece[65536];
+  while (wait_for_input()) {
+    const ssize_t count = ::read(STDIN_FILENO, piece, sizeof piece);
+    if (count > 0)
+      text.append(piece, size_t(count));
+    else if (count == 0 || errno != EINTR)
+      break;
+  }
+  return text;
+}
+
+bool read_line(std::string &line) {
+  static std::string text;
+  static size_t begin = 0, searched = 0;
+  line.clear();
+  char piece[65536];
+  while (true) {
+    const size_t end = text.find('\n', searched);
+    if (end != std::string::npos) {
+      line.assign(text, begin, end - begin);
+      begin = searched = end + 1;
+      return !interrupted;
+    }
+    text.erase(0, begin);
+    begin = 0;
+    searched = text.size();
+    const ssize_t count = wait_for_input() ? ::read(STDIN_FILENO, piece, sizeof piece) : 0;
+    if (count > 0) {
+      text.append(piece, size_t(count));
+    } else if (count == 0 || errno != EINTR) {
+      line.swap(text);
+      text.clear();
+      searched = 0;
+      return !line.empty() && !interrupted;
+    }
+  }
+}
 
 void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
   verb.add_option("--device", arguments.device,
                   "Where to run: cpu or reference; without it, the first that the package has code for");
-  verb.add_option("-t,--threads", arguments.threads, "Threads; without it, one for each processor")
+  verb.add_option("-t,--threads", arguments.threads,
+                  "Threads, at most one for each processor, which is also what it is without this")
       ->check(CLI::Range(1, 1024));
 }
 

@@ -44,7 +44,9 @@ Status write_logits(const LogitsArguments &arguments) {
   for (int32_t id : ids)
     if (uint64_t(id) >= vocabulary)
       return Status(Code::kInvalidArgument, fmt::format("expects token ids of 0 to {}, got {}", vocabulary - 1, id));
-  const int64_t chunk = std::min(arguments.chunk ? arguments.chunk : kDefaultChunk, int64_t(ids.size()));
+  const auto &variants = *manifest.program()->variants();
+  const int64_t most = int64_t(variants.Get(variants.size() - 1)->maximum_tokens());
+  const int64_t chunk = std::min({arguments.chunk ? arguments.chunk : kDefaultChunk, int64_t(ids.size()), most});
   SessionOptions options;
   options.context = int64_t(ids.size());
   options.step_tokens = options.logit_rows = chunk;
@@ -56,7 +58,7 @@ Status write_logits(const LogitsArguments &arguments) {
   std::vector<Row> rows;
   for (size_t done = 0; done < ids.size(); done += rows.size()) {
     if (interrupted)
-      return Status(Code::kCancelled, "interrupted");
+      return Status(Code::kCancelled, arguments.output + ": interrupted, nothing written");
     rows.clear();
     for (size_t i = done; i < std::min(ids.size(), done + size_t(chunk)); ++i)
       rows.push_back({ids[i], sequence, true});

@@ -8,9 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <unistd.h>
 
 namespace freeport::cli {
@@ -82,7 +81,7 @@ private:
       return arguments_.prompt;
     if (::isatty(STDIN_FILENO))
       fmt::print(stderr, "Type the prompt, then Ctrl-D (or give it with -p).\n");
-    return std::string(std::istreambuf_iterator<char>(std::cin), {});
+    return read_standard_input();
   }
 
   Status feed_prompt(Session &session, int32_t sequence) {
@@ -163,10 +162,11 @@ private:
 
   std::string_view reason() const {
     const std::string_view stopped = result_.stopped;
-    return stopped == "end"       ? "an end token"
-           : stopped == "context" ? "the end of the context (-c)"
-           : stopped == "length"  ? "the number of tokens (-n)"
-                                  : "Ctrl-C";
+    return stopped == "end"        ? "an end token"
+           : stopped == "context"  ? "the end of the context (-c)"
+           : stopped == "length"   ? "the number of tokens (-n)"
+           : interrupted == SIGINT ? "Ctrl-C"
+                                   : "a signal";
   }
 
   const RunArguments &arguments_;
@@ -208,7 +208,7 @@ void add_run(CLI::App &app, Action &action) {
     arguments->has_prompt = prompt->count() > 0;
     action = [arguments] {
       const Status status = Run(*arguments)();
-      return status.ok() ? (interrupted ? 130 : 0) : fail(status);
+      return status.ok() ? exit_code(0) : fail(status);
     };
   });
 }

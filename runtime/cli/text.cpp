@@ -6,8 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 
 namespace freeport::cli {
 namespace {
@@ -15,12 +13,9 @@ namespace {
 using nlohmann::json;
 
 struct TextArguments {
-  std::string source, text;
-  std::vector<int32_t> ids;
+  std::string source, text, ids;
   bool lines = false, special = false, has_text = false;
 };
-
-std::string standard_input() { return std::string(std::istreambuf_iterator<char>(std::cin), {}); }
 
 int tokenize(const TextArguments &arguments) {
   auto tokenizer = open_tokenizer(arguments.source);
@@ -33,17 +28,19 @@ int tokenize(const TextArguments &arguments) {
     fmt::print("{}\n", json(*ids).dump());
     return 0;
   };
-  if (!arguments.lines)
-    return print(arguments.has_text ? arguments.text : standard_input());
+  if (!arguments.lines) {
+    const std::string text = arguments.has_text ? arguments.text : read_standard_input();
+    return interrupted ? fail("interrupted") : print(text);
+  }
   std::string line;
-  for (size_t number = 1; std::getline(std::cin, line) && !interrupted; ++number) {
+  for (size_t number = 1; read_line(line); ++number) {
     json text = json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!text.is_string())
       return fail(fmt::format("line {}: expects one JSON string", number));
     if (int code = print(text.get<std::string>()))
       return code;
   }
-  return 0;
+  return exit_code(0);
 }
 
 int detokenize(const TextArguments &arguments) {
@@ -57,10 +54,12 @@ int detokenize(const TextArguments &arguments) {
     fmt::print("{}\n", as_json ? json(*text).dump() : *text);
     return 0;
   };
-  if (!arguments.lines)
-    return print(arguments.ids, false);
+  if (!arguments.lines) {
+    const Result<std::vector<int32_t>> ids = arguments.ids.empty() ? std::vector<int32_t>() : parse_ids(arguments.ids);
+    return ids.ok() ? print(ids.value(), false) : fail(ids.status());
+  }
   std::string line;
-  for (size_t number = 1; std::getline(std::cin, line) && !interrupted; ++number) {
+  for (size_t number = 1; read_line(line); ++number) {
     json list = json::parse(line, nullptr, /*allow_exceptions=*/false);
     bool good = list.is_array();
     std::vector<int32_t> ids;
@@ -73,7 +72,7 @@ int detokenize(const TextArguments &arguments) {
     if (int code = print(ids, true))
       return code;
   }
-  return 0;
+  return exit_code(0);
 }
 
 } // namespace
@@ -92,8 +91,10 @@ void add_text(CLI::App &app, Action &action) {
   });
   CLI::App *decode = app.add_subcommand("detokenize", "Token ids to text");
   decode->add_option("source", arguments->source, "Package or checkpoint folder")->required();
-  decode->add_option("--ids", arguments->ids, "Ids, separated by commas")->delimiter(',');
-  decode->add_flag("--jsonl", arguments->lines, "One JSON array of ids a line in, one JSON string a line out");
+  CLI::Option_group *ids = decode->add_option_group("tokens", "The ids");
+  ids->add_option("--ids", arguments->ids, "Ids, separated by commas");
+  ids->add_flag("--jsonl", arguments->lines, "One JSON array of ids a line in, one JSON string a line out");
+  ids->require_option(1);
   decode->add_flag("--special", arguments->special, "Keep special tokens");
   decode->footer("Example:  freeport detokenize ./tiny-moe --ids 262,284,83");
   decode->callback([arguments, &action] { action = [arguments] { return detokenize(*arguments); }; });

@@ -11,8 +11,10 @@
 
 namespace freeport::cli {
 
-/// Set by Ctrl-C; long work looks at it.
-extern std::atomic<bool> interrupted;
+/// The signal that asks to stop (Ctrl-C, SIGTERM), 0 before; long work looks at it.
+extern std::atomic<int> interrupted;
+/// `code`, or what shells expect of a program that a signal stopped.
+inline int exit_code(int code) { return interrupted ? 128 + interrupted : code; }
 
 /// What a verb does once the command line is parsed; returns the exit code.
 using Action = std::function<int()>;
@@ -23,9 +25,15 @@ void add_logits(CLI::App &app, Action &action);
 void add_run(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
 
-/// Prints `error: message` to standard error, in red on a terminal, and returns 1; 130 after Ctrl-C, as shells expect.
+/// Prints `error: message` to standard error, in red on a terminal, and returns exit_code(1).
 int fail(const std::string &message);
 inline int fail(const Status &status) { return fail(status.message()); }
+
+/// All of standard input, or what came before a signal.
+std::string read_standard_input();
+
+/// The next line of standard input; false at its end and after a signal.
+bool read_line(std::string &line);
 
 /// Where a model runs: --device and -t.
 struct DeviceArguments {

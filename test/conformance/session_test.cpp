@@ -272,6 +272,40 @@ TEST(Session, AFailedStepChangesNothing) {
   EXPECT_TRUE(same_bits(session->logits(0), std::span(expected).last(vocabulary_of(*model))));
 }
 
+TEST(Session, AFailedFeedChangesNothing) {
+  auto model = open(packages("llama", "q4"), "cpu");
+  SessionOptions options;
+  options.context = 64;
+  options.sequences = 2;
+  options.pages = 3;
+  auto session = session_of(model, options);
+  const auto tokens = tokens_of(1, 65, vocabulary_of(*model));
+  const int32_t first = *session->add(), second = *session->add();
+  ASSERT_TRUE(session->feed(first, std::span(tokens).first(40), 0, true, nullptr, nullptr).ok());
+  int steps = 0;
+  auto count = [](void *context, size_t, size_t) { return ++*static_cast<int *>(context) < 3; };
+  auto refused = [&](int32_t sequence, std::span<const int32_t> fed, Code code, int expected_steps) {
+    steps = 0;
+    const Status status = session->feed(sequence, fed, 5, true, count, &steps);
+    EXPECT_EQ(int(status.code()), int(code)) << status.message();
+    EXPECT_EQ(steps, expected_steps) << status.message();
+    EXPECT_EQ(*session->length(first), 40);
+    EXPECT_EQ(*session->length(second), 0);
+    EXPECT_EQ(session->pages_used(), 2u);
+  };
+  refused(first, std::span(tokens).first(25), Code::kOutOfRange, 0);
+  refused(first, {}, Code::kInvalidArgument, 0);
+  refused(7, tokens, Code::kInvalidArgument, 0);
+  refused(second, std::span(tokens).first(64), Code::kCancelled, 3);
+  std::vector<int32_t> wrong(tokens.begin(), tokens.begin() + 8);
+  wrong.back() = -1;
+  refused(second, wrong, Code::kInvalidArgument, 2);
+  // What was undone leaves no trace in what follows.
+  ASSERT_TRUE(session->feed(first, std::span(tokens).subspan(40, 24), 7, true, nullptr, nullptr).ok());
+  const Logits expected = alone(model, std::span(tokens).first(64), 64);
+  EXPECT_TRUE(same_bits(session->logits(0), std::span(expected).last(vocabulary_of(*model))));
+}
+
 TEST(Session, RefusesOptionsOutOfRange) {
   auto model = open(packages("llama", "q4"), "cpu");
   for (const SessionOptions &options :

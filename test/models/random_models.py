@@ -69,6 +69,18 @@ MODELS = {
                                        "moe_intermediate_size": 16, "n_routed_experts": 2, "n_group": 1,
                                        "topk_group": 1, "num_experts_per_tok": 1, "vocab_size": 61,
                                        "attention_bias": True}, "BF16", 1),
+    "llama_steep_rope": ({**{key: value for key, value in LLAMA.items() if key != "rope_scaling"}, "hidden_size": 99,
+                          "num_attention_heads": 3, "num_key_value_heads": None, "head_dim": 12,
+                          "intermediate_size": 31, "vocab_size": 97, "rope_theta": 100.0,
+                          "rope_parameters": {"rope_type": "yarn", "factor": 16.5, "beta_fast": 16.5,
+                                              "truncate": False}}, "F16", 3),
+    "deepseek_twenty_experts": ({**DEEPSEEK_V3, "hidden_size": 103, "num_attention_heads": 1, "num_key_value_heads": 1,
+                                 "q_lora_rank": None, "kv_lora_rank": 101, "qk_nope_head_dim": 10,
+                                 "qk_rope_head_dim": 16, "v_head_dim": 8, "rope_interleave": False,
+                                 "intermediate_size": 5, "moe_intermediate_size": 33, "n_routed_experts": 20,
+                                 "n_group": 4, "topk_group": 4, "num_experts_per_tok": 4, "vocab_size": 211,
+                                 "n_shared_experts": 0, "rope_theta": 1000000,
+                                 "rope_scaling": {"type": "linear", "factor": 2.0}}, "F16", 1),
 }
 
 
@@ -92,7 +104,8 @@ def parameter_shapes(config):
         shapes[prefix + "input_layernorm.weight"] = shapes[prefix + "post_attention_layernorm.weight"] = [hidden]
         if "kv_lora_rank" not in config:
             size = config.get("head_dim") or hidden // heads
-            for name, count in (("q", heads), ("k", config["num_key_value_heads"]), ("v", config["num_key_value_heads"])):
+            keys = config["num_key_value_heads"] or heads
+            for name, count in (("q", heads), ("k", keys), ("v", keys)):
                 linear(f"{attention}{name}_proj", count * size, hidden, config["attention_bias"])
             linear(attention + "o_proj", hidden, heads * size, config["attention_bias"])
             mlp(prefix + "mlp.", config["intermediate_size"])
@@ -116,7 +129,8 @@ def parameter_shapes(config):
         shapes[prefix + "mlp.gate.e_score_correction_bias"] = [config["n_routed_experts"]]
         for expert in range(config["n_routed_experts"]):
             mlp(f"{prefix}mlp.experts.{expert}.", config["moe_intermediate_size"])
-        mlp(prefix + "mlp.shared_experts.", config["moe_intermediate_size"] * config["n_shared_experts"])
+        if config["n_shared_experts"]:
+            mlp(prefix + "mlp.shared_experts.", config["moe_intermediate_size"] * config["n_shared_experts"])
     shapes["model.norm.weight"] = [hidden]
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = [config["vocab_size"], hidden]

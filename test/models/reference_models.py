@@ -77,13 +77,15 @@ def inverse_frequencies(config, size):
     """(inverse frequencies [size / 2], the factor of cos and sin)."""
     p = rope_parameters(config)
     base = p["rope_theta"]
-    plain = 1.0 / base ** (np.arange(0, size, 2) / size)
+    # The definition computes in float32; its roundings matter at the thousandth token.
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    plain = np.float32(1) / (base ** exponents.astype(np.float64)).astype(np.float32)
     if p["rope_type"] == "default":
         return plain, 1.0
     factor = p["factor"]
     if p["rope_type"] == "linear":
         return plain / factor, 1.0
-    original = p["original_max_position_embeddings"]
+    original = p.get("original_max_position_embeddings") or config["max_position_embeddings"]
     if p["rope_type"] == "llama3":
         low, high = p["low_freq_factor"], p["high_freq_factor"]
         wavelength = 2 * math.pi / plain
@@ -95,8 +97,10 @@ def inverse_frequencies(config, size):
         def dimension(rotations):
             return size * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
-        first = max(math.floor(dimension(p.get("beta_fast") or 32)), 0)
-        last = min(math.ceil(dimension(p.get("beta_slow") or 1)), size - 1)
+        first, last = dimension(p.get("beta_fast") or 32), dimension(p.get("beta_slow") or 1)
+        if p.get("truncate", True):
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, size - 1)
         ramp = np.clip((np.arange(size // 2) - first) / ((last - first) or 0.001), 0, 1)
         if p.get("attention_factor") is not None:
             attention_factor = p["attention_factor"]

@@ -62,6 +62,33 @@ def test_ctrl_c_ends_a_text_cleanly():
     assert "stopped by Ctrl-C" in errors.decode() and "tokens/s" in errors.decode()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_logits_without_a_file(tmp_path, stop):
+    """The array is written as it grows; whoever stops it finds nothing, not even under a temporary name."""
+    np.save(tmp_path / "ids.npy", np.ones(2000, np.int64))
+    command = [FREEPORT, "logits", package("llama", "f32"), "--ids-file", tmp_path / "ids.npy", "-o", tmp_path / "out.npy",
+               "--device", "reference", "--chunk", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    while len(list(tmp_path.iterdir())) == 1:  # until the output has begun
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(stop)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + stop and b"interrupted" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["ids.npy"]
+
+
+@pytest.mark.parametrize("verb", ["run", "tokenize"])
+def test_a_signal_ends_the_wait_for_input(verb):
+    for wait in (0.0, 0.02, 0.2):
+        command = [FREEPORT, verb, package("tiny-moe", "q4")]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (143, -signal.SIGTERM)
+        process.stdin.close()
+
+
 def test_ctrl_c_ends_a_compile_without_a_file(tmp_path):
     command = [FREEPORT, "compile", checkpoint("tiny-moe"), "-o", tmp_path / "model.port", "--weights", "f32"]
     killed = 0
@@ -116,6 +143,20 @@ def test_text_verbs_take_packages_and_folders():
             json.dumps(BEGIN + "It is a truth", ensure_ascii=False) + "\n"
 
 
+@pytest.mark.parametrize("options", [["--ids", "1,,2"], ["--ids", "-5"], ["--ids", "a"], []], ids=str)
+def test_detokenize_refuses(options):
+    done = freeport("detokenize", checkpoint("tiny-moe"), *options)
+    assert done.returncode != 0 and "--ids" in done.stderr and done.stdout == ""
+
+
+def test_lines_arrive_one_by_one():
+    """--jsonl answers each line as it comes, and the last one without its end."""
+    process = subprocess.Popen([FREEPORT, "tokenize", checkpoint("tiny-moe"), "--jsonl"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    out, _ = process.communicate(b'"a"\n"b c"\n"d"', timeout=60)
+    assert process.returncode == 0 and len(out.splitlines()) == 3
+
+
 def test_text_verbs_without_a_tokenizer():
     path = package("llama_tied", "q4")
     assert logits(path, [1, 2]).shape[0] == 2
@@ -131,6 +172,29 @@ def test_logits_of_ids_on_the_command_line(tmp_path):
     for options in ([], ["--ids", "1", "--ids-file", "x.npy"]):
         assert freeport("logits", path, *options, "-o", tmp_path / "none.npy").returncode != 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["logits.npy"]
+
+
+def test_chunks_of_any_size(tmp_path):
+    """More than the prompt has, more than the program takes: the logits are the same."""
+    ids = np.arange(600) % 500
+    expected = logits(package("llama", "q4"), ids)
+    for chunk in (599, 600, 100_000):
+        assert np.array_equal(logits(package("llama", "q4"), ids, chunk=chunk), expected)
+
+
+def test_more_threads_than_processors():
+    done = succeed("run", package("tiny-moe", "q4"), "-p", "Once", "-n", 4, "--temp", 0, "-t", 1024)
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_prompts_up_to_the_context():
+    path = package("tiny-moe", "q4")
+    options = ["-p", "Once", "--temp", 0, "--ignore-eos", "--json"]
+    length = len(json.loads(succeed("run", path, *options, "-n", 0).stdout)["prompt_ids"])
+    result = json.loads(succeed("run", path, *options, "-c", length).stdout)
+    assert result["stopped"] == "context" and len(result["ids"]) == 1
+    done = freeport("run", path, *options, "-c", length - 1)
+    assert done.returncode != 0 and "-c" in done.stderr and done.stdout == ""
 
 
 def test_inspect_describes(tmp_path):

@@ -292,6 +292,27 @@ def test_something_else_than_a_package(tmp_path, content):
         assert done.returncode != 0 and "model.port" in done.stderr
 
 
+def test_a_pipe_or_a_folder_is_no_package(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/null"):
+        for verb in (["run", path, "-p", "a"], ["inspect", path], ["tokenize", path, "-p", "a"]):
+            done = freeport(*verb)
+            assert done.returncode != 0 and str(path) in done.stderr and "expects" in done.stderr
+
+
+@pytest.mark.parametrize("defaults", [
+    {"eos_token_id": 10**6, "bos_token_id": -3}, {"eos_token_id": [1, 2**40], "top_k": -1}, {"top_k": 1e300},
+    {"do_sample": True, "temperature": -1.0, "top_p": 0}], ids=str)
+def test_senseless_generation_defaults(llama, defaults):
+    """They cannot come true: the package does without them."""
+    output = llama.parent / "model.port"
+    (llama / "generation_config.json").write_text(json.dumps(defaults))
+    succeed("compile", llama, "-o", output)
+    description = json.loads(succeed("inspect", output, "--json").stdout)
+    assert all(0 <= token < description["vocabulary_size"] for token in description["text"]["end_tokens"])
+    assert description["generation"]["top_k"] == 0 and description["generation"]["temperature"] == 1
+
+
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("ids", ["528", "-1", "1,,2", "a", "", "99999999999999999999"])
@@ -342,6 +363,16 @@ def test_full_file_system(llama, tmp_path):
 def test_full_output_device():
     done = freeport("logits", package("llama", "q4"), "--ids", "1,2", "-o", "/dev/full")
     assert done.returncode != 0 and done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect"], ["inspect", "--json"], ["tokenize", "-p", "a"],
+                                       ["detokenize", "--ids", "1"], ["run", "-p", "a", "-n", "2"]], ids=" ".join)
+def test_full_standard_output(arguments):
+    model = [] if arguments == ["--help"] else [package("tiny-moe", "q4")]
+    command = [FREEPORT, *arguments[:1], *model, *arguments[1:]]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1 and b"No space left" in done.stderr
 
 
 def test_unwritable_output(llama, tmp_path):

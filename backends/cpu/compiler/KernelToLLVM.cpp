@@ -43,6 +43,7 @@ private:
   /// Addresses of `pointer`'s elements base + offsets[lane].
   Value laneAddresses(Value pointer, Type element, Value base, Value offsets);
   Value maskOrAll(Value mask);
+  SmallVector<Value> signMasks(Value mask);
 
   FuncOp function;
   OpBuilder builder;
@@ -126,18 +127,29 @@ void KernelLowering::lower(Operation *op) {
 // Memory
 //===----------------------------------------------------------------------===//
 
+static uint32_t bytesOf(Type element) { return element.getIntOrFloatBitWidth() / 8; }
+
 Value KernelLowering::maskOrAll(Value mask) {
   if (mask)
     return mask;
   return m.create<arith::ConstantOp>(builder.getBoolVectorAttr(SmallVector<bool>(kQuantum, true)));
 }
 
+/// The mask as four vectors of 8 integers, ~0 where it is set. For masked accesses of 32-bit lanes LLVM 19 takes the
+/// zero part of a mask such as `x & <1, …, 1, 0, …, 0>` for ones, so that these go through the instructions'
+/// intrinsics.
+SmallVector<Value> KernelLowering::signMasks(Value mask) {
+  Value wide = m.create<arith::ExtSIOp>(m.lanes(kQuantum, builder.getI32Type()), mask);
+  SmallVector<Value> parts;
+  for (int64_t part = 0; part < kQuantum / 8; ++part)
+    parts.push_back(m.slice(wide, 8 * part, 8));
+  return parts;
+}
+
 Value KernelLowering::laneAddresses(Value pointer, Type element, Value base, Value offsets) {
   Type type = LLVM::getVectorType(pointer.getType(), kQuantum);
   return m.create<LLVM::GEPOp>(type, element, m.element(pointer, element, base), ArrayRef<LLVM::GEPArg>{offsets});
 }
-
-static uint32_t bytesOf(Type element) { return element.getIntOrFloatBitWidth() / 8; }
 
 Value KernelLowering::lower(LoadOp op) {
   Type type = op.getResult().getType();
@@ -149,7 +161,12 @@ Value KernelLowering::lower(LoadLanesOp op) {
   Value from = m.element(pointers.at(op.getBuffer()), type.getElementType(), op.getBase());
   if (!op.getMask())
     return m.load(type, from);
-  return m.create<LLVM::MaskedLoadOp>(type, from, op.getMask(), m.zero(type), bytesOf(type.getElementType()));
+  if (bytesOf(type.getElementType()) != 4)
+    return m.create<LLVM::MaskedLoadOp>(type, from, op.getMask(), m.zero(type), bytesOf(type.getElementType()));
+  SmallVector<Value> parts;
+  for (auto [part, mask] : llvm::enumerate(signMasks(op.getMask())))
+    parts.push_back(m.intrinsic("llvm.x86.avx2.maskload.d.256", mask.getType(), {m.address(from, 32 * part), mask}));
+  return m.bitcast(m.concatenate(parts), type);
 }
 
 Value KernelLowering::lower(GatherOp op) {
@@ -166,10 +183,16 @@ void KernelLowering::lower(StoreOp op) {
 void KernelLowering::lower(StoreLanesOp op) {
   Type element = getElementTypeOrSelf(op.getValue().getType());
   Value to = m.element(pointers.at(op.getBuffer()), element, op.getBase());
-  if (op.getMask())
+  if (!op.getMask())
+    return m.store(op.getValue(), to);
+  if (bytesOf(element) != 4) {
     m.create<LLVM::MaskedStoreOp>(op.getValue(), to, op.getMask(), bytesOf(element));
-  else
-    m.store(op.getValue(), to);
+    return;
+  }
+  Value bits = m.bitcast(op.getValue(), m.lanes(kQuantum, builder.getI32Type()));
+  for (auto [part, mask] : llvm::enumerate(signMasks(op.getMask())))
+    m.create<LLVM::CallIntrinsicOp>(TypeRange(), builder.getStringAttr("llvm.x86.avx2.maskstore.d.256"),
+                                    ValueRange{m.address(to, 32 * part), mask, m.slice(bits, 8 * part, 8)});
 }
 
 void KernelLowering::lower(ScatterOp op) {

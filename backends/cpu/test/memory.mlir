@@ -22,10 +22,11 @@ kernel.func @arguments(%a: !kernel.buffer<f16>, %b: !kernel.buffer<f32>, %n: ind
 // -----
 
 // CHECK-LABEL: func.func @masks
-// CHECK: llvm.intr.masked.load %{{.+}}, %{{.+}}, %{{.+}} {alignment = 4 : i32}
+// CHECK: arith.extsi %{{.+}} : vector<32xi1> to vector<32xi32>
+// CHECK-COUNT-4: llvm.call_intrinsic "llvm.x86.avx2.maskload.d.256"
 // CHECK: llvm.intr.masked.gather %{{.+}}, %{{.+}}, %{{.+}} {alignment = 4 : i32}
 // CHECK: llvm.intr.masked.scatter %{{.+}}, %{{.+}}, %{{.+}} {alignment = 4 : i32}
-// CHECK: llvm.intr.masked.store %{{.+}}, %{{.+}}, %{{.+}} {alignment = 4 : i32}
+// CHECK-COUNT-4: llvm.call_intrinsic "llvm.x86.avx2.maskstore.d.256"
 kernel.func @masks(%a: !kernel.buffer<i32>, %n: index) {
   %lane = kernel.lane_id
   %v = kernel.load_lanes %a[%n] : !kernel.buffer<i32> -> vector<32xi32>

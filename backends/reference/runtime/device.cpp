@@ -5,7 +5,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
 #include <string_view>
+#include <thread>
 
 namespace freeport::reference {
 namespace {
@@ -13,7 +16,12 @@ namespace {
 class ReferenceExecutable : public HostExecutable {
 public:
   ReferenceExecutable(Interpreter interpreter, std::vector<const Program *> kernels)
-      : interpreter_(std::move(interpreter)), kernels_(std::move(kernels)) {}
+      : interpreter_(std::move(interpreter)), kernels_(std::move(kernels)),
+        places_(std::max(std::thread::hardware_concurrency(), 1u)) {
+    for (Place &place : places_)
+      for (const Program *kernel : kernels_)
+        place.scratch.reserve(*kernel);
+  }
 
   Status check(uint32_t kernel, size_t bindings, size_t scalars) const override {
     const Program &program = *kernels_[kernel];
@@ -26,12 +34,25 @@ public:
   }
 
   void run(uint32_t kernel, const HostDispatch &dispatch, int64_t first, int64_t last) const override {
-    Interpreter::run(*kernels_[kernel], dispatch, first, last);
+    // A device has no more threads than there are processors, so a place is free, now or in a moment.
+    for (size_t i = 0;; i = (i + 1) % places_.size()) {
+      if (places_[i].taken.test_and_set(std::memory_order_acquire))
+        continue;
+      Interpreter::run(*kernels_[kernel], dispatch, first, last, places_[i].scratch);
+      return places_[i].taken.clear(std::memory_order_release);
+    }
   }
 
 private:
+  /// Where a thread runs: made before the first step, so that no thread allocates whenever it joins in.
+  struct Place {
+    std::atomic_flag taken;
+    Scratch scratch;
+  };
+
   Interpreter interpreter_; // owns what kernels_ points to
   std::vector<const Program *> kernels_;
+  mutable std::vector<Place> places_;
 };
 
 struct ReferenceTraits {

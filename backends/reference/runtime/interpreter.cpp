@@ -1,5 +1,4 @@
-// The interpreter's loop. Each thread keeps one run of memory for registers and local memory, which grows to the
-// largest kernel that it has met, so that a warm thread allocates nothing.
+// The interpreter's loop. Registers and local memory of a program are one run of the caller's scratch memory.
 #include "backends/reference/runtime/interpreter.h"
 
 #include "backends/reference/runtime/decoder.h"
@@ -7,27 +6,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <new>
 
 namespace freeport::reference {
 namespace {
 
-struct Scratch {
-  static constexpr std::align_val_t kAlignment{64};
-  struct Free {
-    void operator()(std::byte *memory) const { ::operator delete[](memory, kAlignment); }
-  };
-  std::unique_ptr<std::byte[], Free> memory;
-  size_t bytes = 0;
-  std::vector<Extent> memories;
-
-  void reserve(size_t needed) {
-    if (needed <= bytes)
-      return;
-    memory.reset(static_cast<std::byte *>(::operator new[](needed, kAlignment)));
-    bytes = needed;
-  }
-};
+size_t register_bytes_of(const Program &program) { return static_cast<size_t>(program.register_bytes + 63) / 64 * 64; }
 
 int64_t signed_size(uint64_t bytes) { return static_cast<int64_t>(std::min<uint64_t>(bytes, INT64_MAX)); }
 
@@ -38,6 +21,16 @@ void fill(const Constant &constant, std::byte *registers) {
 }
 
 } // namespace
+
+void Scratch::reserve(const Program &program) {
+  if (memories_.size() < program.memories.size())
+    memories_.resize(program.memories.size());
+  const size_t needed = register_bytes_of(program) + static_cast<size_t>(program.local_bytes) + 64;
+  if (needed <= bytes_)
+    return;
+  memory_.reset(static_cast<std::byte *>(::operator new[](needed, kAlignment)));
+  bytes_ = needed;
+}
 
 Result<Interpreter> Interpreter::create(std::span<const std::byte> content, uint32_t version) {
   FP_ASSIGN_OR_RETURN(std::vector<Program> programs, decode(content, version));
@@ -52,20 +45,18 @@ Result<const Program *> Interpreter::find(std::string_view name) const {
 }
 
 void Interpreter::run(const Program &program, const HostDispatch &dispatch, int64_t first, int64_t last,
-                      uint64_t steps) {
-  thread_local Scratch scratch;
-  size_t register_bytes = static_cast<size_t>(program.register_bytes + 63) / 64 * 64;
-  scratch.reserve(register_bytes + static_cast<size_t>(program.local_bytes) + 64);
-  scratch.memories.resize(program.memories.size());
+                      Scratch &scratch, uint64_t steps) {
+  scratch.reserve(program);
+  size_t register_bytes = register_bytes_of(program);
   for (size_t i = 0; i < program.memories.size(); ++i) {
     const Memory &memory = program.memories[i];
     int64_t bytes = memory.elements * element_bytes(memory.element);
-    scratch.memories[i] = i < program.arguments
-                              ? Extent{static_cast<std::byte *>(dispatch.bindings[i]),
-                                       signed_size(dispatch.readable[i]), signed_size(dispatch.writable[i])}
-                              : Extent{scratch.memory.get() + register_bytes + memory.local_offset, bytes, bytes};
+    scratch.memories_[i] = i < program.arguments
+                               ? Extent{static_cast<std::byte *>(dispatch.bindings[i]),
+                                        signed_size(dispatch.readable[i]), signed_size(dispatch.writable[i])}
+                               : Extent{scratch.memory_.get() + register_bytes + memory.local_offset, bytes, bytes};
   }
-  Frame frame{&program, scratch.memory.get(), scratch.memories.data(), {0, 0, 0}, 0};
+  Frame frame{&program, scratch.memory_.get(), scratch.memories_.data(), {0, 0, 0}, 0};
   memset(frame.registers, 0, register_bytes);
   for (const Constant &constant : program.constants)
     fill(constant, frame.registers);

@@ -215,7 +215,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
         auto before =
             e.loop(e.index(0), e.index((experts + 31) / 32), {zeros, zeros}, [&](Value chunk, ValueRange state) {
               Value first = e.mul(chunk, e.index(32)), lane = e.add(e.laneId(), e.toI32(first));
-              Value valid = e.both(e.less(lane, e.toI32(expert)), e.less(lane, e.i32(experts)));
+              Value valid = e.less(lane, e.toI32(expert)); // at most `experts`, the clearing program's number
               Value tokensOf = e.loadLanes(arguments[1], first, valid);
               Value tilesOf = e.div(e.add(tokensOf, e.i32(tile - 1)), e.i32(tile));
               return SmallVector<Value>{e.add(state[0], tokensOf), e.add(state[1], tilesOf)};

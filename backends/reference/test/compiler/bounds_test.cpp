@@ -79,7 +79,8 @@ protected:
     for (size_t number : readOnly)
       writable[number] = 0;
     HostDispatch dispatch{bindings.data(), readable.data(), writable.data(), scalars.data(), {1, 1, 1}};
-    Interpreter::run(*program, dispatch, 0, 1);
+    Scratch scratch;
+    Interpreter::run(*program, dispatch, 0, 1, scratch);
     for (size_t i = 0; i < buffers.size(); ++i)
       EXPECT_TRUE(buffers[i]->intact()) << "around buffer " << i << "\n" << text;
   }

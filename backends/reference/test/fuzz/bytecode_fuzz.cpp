@@ -39,7 +39,8 @@ void run(const Program &program) {
   for (size_t i = 0; i < program.scalar_offsets.size(); ++i)
     scalars.push_back(i % 4 == 3 ? INT64_MAX / static_cast<int64_t>(i) : static_cast<int64_t>(i) - 1);
   HostDispatch dispatch{bindings.data(), readable.data(), writable.data(), scalars.data(), {2, 1, 2}};
-  Interpreter::run(program, dispatch, 1, 3, kSteps);
+  static Scratch scratch;
+  Interpreter::run(program, dispatch, 1, 3, scratch, kSteps);
   for (size_t i = 0; i < program.arguments; ++i) {
     const uint8_t *first = memories[i].get();
     auto untouched = [&](uint8_t each) { return each == value_of(i); };
