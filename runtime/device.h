@@ -30,13 +30,19 @@ typedef struct fp_recording fp_recording;   /* a recorded launch program */
 typedef struct fp_device_options {
   const char *selector; /* text behind "NAME:" in --device, or "" */
   int32_t threads;      /* host threads that a replay may use; 0: the device's choice */
+  int32_t timings;      /* nonzero: replays measure their dispatches, for `timings` */
 } fp_device_options;
 
 typedef struct fp_device_description {
-  char name[128];
-  uint64_t memory_bytes; /* 0: unknown */
-  int32_t host_memory;   /* nonzero: device memory is host memory, `map` always works */
-  int32_t threads;       /* host threads that a replay uses */
+  char name[128];         /* of the hardware */
+  char driver[128];       /* name and version; "": none */
+  char api_version[16];   /* of the interface, e.g. "1.3.230"; "": none */
+  char uuid[40];          /* "": none */
+  char reason[256];       /* why this device cannot be used; "": it can */
+  uint64_t memory_bytes;  /* 0: unknown */
+  uint64_t maximum_bytes; /* of one memory; 0: no limit but memory_bytes */
+  int32_t host_memory;    /* nonzero: device memory is host memory, `map` always works */
+  int32_t threads;        /* host threads that a replay uses */
 } fp_device_description;
 
 /* A kernel's memory operand: `offset` bytes into `memory`. */
@@ -44,6 +50,7 @@ typedef struct fp_binding {
   fp_memory *memory;
   uint64_t memory_offset; /* fixed part, e.g. a parameter's place in the weights */
   fp_size offset;         /* part that depends on the sizes */
+  fp_size end;            /* no access lies at or behind this byte of `memory`; NULL: the memory's end */
 } fp_binding;
 
 typedef enum fp_command_kind { FP_COMMAND_DISPATCH = 0, FP_COMMAND_BARRIER = 1 } fp_command_kind;
@@ -64,15 +71,20 @@ typedef struct fp_device_api {
   uint32_t abi_version; /* FP_DEVICE_ABI_VERSION of the provider */
   const char *name;     /* backend name, as in packages and --device */
 
-  /* Whether the executable's target and conditions hold here: NULL, or the reason why not (static or device-owned). */
-  const char *(*rejects)(const char *target, const char *const *conditions, size_t count);
+  /* Describes the device that the selector "INDEX" opens; FP_NOT_FOUND behind the last one. What exists but cannot be
+   * used has a `reason`; a backend that cannot even look describes that as its first device. Opens nothing. */
+  int32_t (*enumerate)(uint32_t index, fp_device_description *description, fp_error *error);
+  /* Whether the executable's target and conditions hold here: NULL, or the reason why not, valid until the next call
+   * for this device. */
+  const char *(*rejects)(fp_device *device, const char *target, const char *const *conditions, size_t count);
   int32_t (*open)(const fp_device_options *options, fp_device **device, fp_error *error);
   void (*close)(fp_device *device);
   void (*describe)(fp_device *device, fp_device_description *description);
 
   int32_t (*allocate)(fp_device *device, uint64_t bytes, fp_memory **memory,
                       fp_error *error); /* zeroed, 4 KiB-aligned */
-  /* Optional (NULL): uses host memory in place; `data` outlives the memory and is only read. */
+  /* Optional (NULL): uses host memory in place; `data` outlives the memory and is only read. FP_UNSUPPORTED where this
+   * device cannot or should not: allocate and write then. */
   int32_t (*import_host)(fp_device *device, const void *data, uint64_t bytes, fp_memory **memory, fp_error *error);
   void (*release)(fp_device *device, fp_memory *memory);
   void *(*map)(fp_device *device, fp_memory *memory); /* host address, or NULL where the host cannot see it */
@@ -94,6 +106,10 @@ typedef struct fp_device_api {
   int32_t (*replay)(fp_device *device, fp_recording *recording, const int64_t *symbols, size_t symbol_count,
                     fp_error *error);
   void (*erase)(fp_device *device, fp_recording *recording);
+  /* Optional (NULL): nanoseconds of each dispatch of the recording's last replay, in order, at most `capacity` of them;
+   * `count` is how many there are. FP_UNSUPPORTED unless the device was opened with `timings`. */
+  int32_t (*timings)(fp_device *device, fp_recording *recording, uint64_t *nanoseconds, size_t capacity, size_t *count,
+                     fp_error *error);
 } fp_device_api;
 
 #ifdef __cplusplus

@@ -6,8 +6,10 @@
 #include "runtime/team.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <string>
@@ -156,10 +158,24 @@ int32_t copy(fp_device *, fp_memory *to, uint64_t to_offset, fp_memory *from, ui
 
 void close(fp_device *device) { delete device; }
 
+/// The processor's name as the kernel tells it, else the machine's architecture.
+std::string processor_name() {
+  std::string name = "processor";
+  if (std::FILE *file = std::fopen("/proc/cpuinfo", "r")) {
+    char line[512];
+    while (std::fgets(line, sizeof line, file))
+      if (const char *colon = std::strchr(line, ':'); colon && std::strncmp(line, "model name", 10) == 0) {
+        name.assign(colon + 1 + std::strspn(colon + 1, " "));
+        name.resize(name.find_last_not_of("\n ") + 1);
+        break;
+      }
+    std::fclose(file);
+  }
+  return name;
+}
+
 void describe(fp_device *device, fp_device_description *description) {
-  *description = fp_device_description{};
-  std::strncpy(description->name, device->name, sizeof description->name - 1);
-  description->host_memory = 1;
+  enumerate_host_device(nullptr, 0, description, nullptr);
   description->threads = device->team.threads();
 }
 
@@ -306,11 +322,24 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
   return 0;
 }
 
-fp_device_api make_host_device_api(const char *name, HostRejects rejects, HostOpen open) {
+int32_t enumerate_host_device(const char *reason, uint32_t index, fp_device_description *description, fp_error *error) {
+  if (index > 0)
+    return fill_error(Status(Code::kNotFound, "expects device 0, got " + std::to_string(index)), error);
+  *description = fp_device_description{};
+  std::strncpy(description->name, processor_name().c_str(), sizeof description->name - 1);
+  std::strncpy(description->reason, reason ? reason : "", sizeof description->reason - 1);
+  description->memory_bytes = uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
+  description->host_memory = 1;
+  description->threads = std::max(1, int(std::thread::hardware_concurrency()));
+  return 0;
+}
+
+fp_device_api make_host_device_api(const char *name, HostEnumerate enumerate, HostRejects rejects, HostOpen open) {
   fp_device_api api{};
   api.size = sizeof api;
   api.abi_version = FP_DEVICE_ABI_VERSION;
   api.name = name;
+  api.enumerate = enumerate;
   api.rejects = rejects;
   api.open = open;
   api.close = close;

@@ -32,14 +32,17 @@ public:
 
 using HostLoad = Result<std::unique_ptr<HostExecutable>> (*)(std::span<const std::byte> content, uint32_t version,
                                                              std::span<const char *const> kernel_names);
-using HostRejects = const char *(*)(const char *target, const char *const *conditions, size_t count);
+using HostRejects = const char *(*)(fp_device *device, const char *target, const char *const *conditions, size_t count);
+using HostEnumerate = int32_t (*)(uint32_t index, fp_device_description *description, fp_error *error);
 using HostOpen = int32_t (*)(const fp_device_options *options, fp_device **device, fp_error *error);
 
 /// Copies a failure into a caller-owned error, cut to its size, and returns its code; `error` may be null.
 int32_t fill_error(const Status &status, fp_error *error);
 
 /// What host_device_api is made of.
-fp_device_api make_host_device_api(const char *name, HostRejects rejects, HostOpen open);
+fp_device_api make_host_device_api(const char *name, HostEnumerate enumerate, HostRejects rejects, HostOpen open);
+/// The processor as the only device of a backend; `reason` says why it cannot be used, or is null.
+int32_t enumerate_host_device(const char *reason, uint32_t index, fp_device_description *description, fp_error *error);
 int32_t open_host_device(const char *name, HostLoad load, const fp_device_options *options, fp_device **device,
                          fp_error *error);
 
@@ -48,9 +51,20 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
 ///   static const char *rejects(const char *target, const char *const *conditions, size_t count);
 ///   static Result<std::unique_ptr<HostExecutable>> load(std::span<const std::byte> content, uint32_t version,
 ///                                                       std::span<const char *const> kernel_names);
+///   static const char *unusable();   // optional: why this processor cannot run any executable, or null
 template <class Traits> const fp_device_api *host_device_api() {
   static const fp_device_api api = make_host_device_api(
-      Traits::name, &Traits::rejects, [](const fp_device_options *options, fp_device **device, fp_error *error) {
+      Traits::name,
+      [](uint32_t index, fp_device_description *description, fp_error *error) {
+        const char *reason = nullptr;
+        if constexpr (requires { Traits::unusable(); })
+          reason = Traits::unusable();
+        return enumerate_host_device(reason, index, description, error);
+      },
+      [](fp_device *, const char *target, const char *const *conditions, size_t count) {
+        return Traits::rejects(target, conditions, count);
+      },
+      [](const fp_device_options *options, fp_device **device, fp_error *error) {
         return open_host_device(Traits::name, &Traits::load, options, device, error);
       });
   return &api;

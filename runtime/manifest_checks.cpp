@@ -288,6 +288,7 @@ private:
         return corrupt("kernel '{}': expects bindings to memory that exists, got number {} of kind {}", name,
                        binding->index(), int(binding->kind()));
       FP_RETURN_IF_ERROR(check_size(binding->offset(), name));
+      FP_RETURN_IF_ERROR(check_size(binding->bytes(), name));
     }
     return Status();
   }

@@ -129,58 +129,26 @@ Status Session::allocate_all(const SessionOptions &options) {
 }
 
 Status Session::record() {
-  const package::Manifest &manifest = model_->package().manifest();
-  auto size = [&](const package::Size *from) -> fp_size {
-    if (!from)
-      return {nullptr, 0};
-    std::vector<fp_size_instruction> &code = size_code_.emplace_back();
-    for (const package::SizeInstruction *each : *from->code())
-      code.push_back({int32_t(each->opcode()), each->value()});
-    return {code.data(), code.size()};
-  };
-  static constexpr fp_size_instruction kOne = {int32_t(package::SizeOpcode::constant), 1};
-  for (const package::Variant *variant : *manifest.program()->variants()) {
-    std::vector<fp_command> commands;
-    std::vector<std::vector<fp_binding>> bindings;
-    std::vector<std::vector<fp_size>> scalars;
-    for (flatbuffers::uoffset_t i = 0; i < variant->commands()->size(); ++i) {
-      fp_command &command = commands.emplace_back();
-      if (variant->commands_type()->Get(i) == package::Command::Barrier) {
-        command.kind = FP_COMMAND_BARRIER;
-        continue;
-      }
-      const auto &dispatch = *variant->commands()->GetAs<package::Dispatch>(i);
-      command.kind = FP_COMMAND_DISPATCH;
-      command.kernel = dispatch.kernel();
-      for (flatbuffers::uoffset_t axis = 0; axis < 3; ++axis)
-        command.grid[axis] = axis < dispatch.grid()->size() ? size(dispatch.grid()->Get(axis)) : fp_size{&kOne, 1};
-      auto &bound = bindings.emplace_back();
-      for (const package::Binding *binding : *dispatch.bindings()) {
-        fp_memory *memory = arena_.memory;
-        uint64_t offset = 0;
-        if (binding->kind() == package::BindingKind::parameter) {
-          memory = model_->weights();
-          offset = manifest.parameters()->Get(binding->index())->offset() - model_->package().weights().first;
-        } else if (binding->kind() == package::BindingKind::state) {
-          memory = states_[binding->index()].memory;
-        } else if (binding->kind() == package::BindingKind::input) {
-          memory = inputs_[binding->index()].memory;
-        } else if (binding->kind() == package::BindingKind::output) {
-          memory = output_.memory;
-        }
-        bound.push_back({memory, offset, size(binding->offset())});
-      }
-      auto &values = scalars.emplace_back();
-      if (dispatch.scalars())
-        for (const package::Size *scalar : *dispatch.scalars())
-          values.push_back(size(scalar));
-      command.bindings = bound.data();
-      command.binding_count = bound.size();
-      command.scalars = values.data();
-      command.scalar_count = values.size();
-      command.operation = dispatch.operation() ? dispatch.operation()->c_str() : nullptr;
+  auto resolve = [&](const package::Binding &binding) -> CommandList::Place {
+    switch (binding.kind()) {
+    case package::BindingKind::parameter: {
+      const ParameterPlace place = model_->parameter(binding.index());
+      return {place.memory, place.offset, place.bytes};
     }
-    const auto lock = model_->lock();
+    case package::BindingKind::state:
+      return {states_[binding.index()].memory};
+    case package::BindingKind::input:
+      return {inputs_[binding.index()].memory};
+    case package::BindingKind::output:
+      return {output_.memory};
+    case package::BindingKind::arena:
+      break;
+    }
+    return {arena_.memory};
+  };
+  const auto lock = model_->lock();
+  for (const package::Variant *variant : *model_->package().manifest().program()->variants()) {
+    const auto commands = variants_.emplace_back(*variant, resolve).commands();
     fp_error error = {};
     if (model_->api().record(model_->device(), model_->executable(), commands.data(), commands.size(),
                              &recordings_.emplace_back(), &error))
@@ -399,25 +367,32 @@ Status Session::fill_inputs(std::span<const Row> rows) {
   return Status();
 }
 
-Status Session::step(std::span<const Row> rows) {
+/// Everything before the replay; `variant_` is then the one to replay. After a failure every sequence is as it was.
+Status Session::prepare(std::span<const Row> rows) {
   FP_RETURN_IF_ERROR(check_rows(rows));
   FP_RETURN_IF_ERROR(reserve_pages());
-  const auto lock = model_->lock();
-  Status status = fill_inputs(rows);
-  const auto &variants = *model_->package().manifest().program()->variants();
-  flatbuffers::uoffset_t variant = 0;
-  while (variants.Get(variant)->maximum_tokens() < rows.size())
-    ++variant;
-  fp_error error = {};
-  const fp_device_api &api = model_->api();
   wanted_ = 0;
-  if (status.ok() && api.replay(model_->device(), recordings_[variant], symbols_, kSymbols, &error))
-    status = of_package(device_status(error));
+  const auto &variants = *model_->package().manifest().program()->variants();
+  variant_ = 0;
+  while (variants.Get(flatbuffers::uoffset_t(variant_))->maximum_tokens() < rows.size())
+    ++variant_;
+  const auto lock = model_->lock();
+  const Status status = fill_inputs(rows);
+  if (!status.ok())
+    undo();
+  return status;
+}
+
+/// Everything behind the replay, which ended with `status`.
+Status Session::complete(Status status) {
   const size_t wanted = size_t(symbols_[size_t(Symbol::logit_rows)]);
   const uint64_t bytes = wanted * model_->package().manifest().vocabulary_size() * sizeof(float);
-  if (status.ok() && !output_.mapped && bytes &&
-      api.read(model_->device(), host_logits_.data(), output_.memory, 0, bytes, &error))
-    status = device_status(error);
+  fp_error error = {};
+  if (status.ok() && !output_.mapped && bytes) {
+    const auto lock = model_->lock();
+    if (model_->api().read(model_->device(), host_logits_.data(), output_.memory, 0, bytes, &error))
+      status = device_status(error);
+  }
   if (!status.ok()) {
     undo();
     return status;
@@ -431,6 +406,18 @@ Status Session::step(std::span<const Row> rows) {
   wanted_ = wanted;
   logits_ = output_.mapped ? static_cast<const float *>(output_.mapped) : host_logits_.data();
   return Status();
+}
+
+Status Session::step(std::span<const Row> rows) {
+  FP_RETURN_IF_ERROR(prepare(rows));
+  fp_error error = {};
+  Status status;
+  {
+    const auto lock = model_->lock();
+    if (model_->api().replay(model_->device(), recordings_[variant_], symbols_, kSymbols, &error))
+      status = of_package(device_status(error));
+  }
+  return complete(std::move(status));
 }
 
 Status Session::feed(int32_t sequence, std::span<const int32_t> tokens, int64_t chunk, bool logits,

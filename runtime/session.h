@@ -1,6 +1,7 @@
 // Sequences of tokens on a model: their cached pages, and steps that extend them and give logits.
 #pragma once
 
+#include "runtime/command_list.h"
 #include "runtime/model.h"
 #include "runtime/page_pool.h"
 #include "runtime/status.h"
@@ -69,6 +70,8 @@ public:
   std::span<const float> logits(size_t index) const;
 
 private:
+  friend class StepTrace;
+
   struct Sequence {
     bool exists = false;
     int64_t length = 0;
@@ -93,6 +96,8 @@ private:
   Status check_rows(std::span<const Row> rows);
   Status reserve_pages();
   Status fill_inputs(std::span<const Row> rows);
+  Status prepare(std::span<const Row> rows);
+  Status complete(Status status);
   void undo();
   Status check_sequence(int32_t sequence) const;
   void release_pages(Sequence &sequence, size_t keep);
@@ -105,8 +110,9 @@ private:
   Memory arena_, output_;
   std::vector<Memory> states_, inputs_;
   std::vector<int32_t> input_values_[kInputs];
+  std::vector<CommandList> variants_;
   std::vector<fp_recording *> recordings_; ///< by variant
-  std::vector<std::vector<fp_size_instruction>> size_code_;
+  size_t variant_ = 0;                     ///< of the step that is being prepared
   std::vector<float> host_logits_;
   const float *logits_ = nullptr;
   size_t wanted_ = 0;

@@ -111,7 +111,8 @@ def pytest(name_filter):
     report = REPORTS / "pytest.xml"
     selection = ["-k", name_filter] if name_filter else []
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", f"--junitxml={report}"]
-    return run(command + selection + [ROOT / "test"], report, read_pytest)
+    folders = [ROOT / "test", *sorted(ROOT.glob("backends/*/test"))]
+    return run(command + selection + folders, report, read_pytest)
 
 
 SUITES = {"gtest": gtest, "lit": lit, "pytest": pytest}

@@ -23,7 +23,8 @@ public:
   /// Parses `text`; `path` is for messages.
   static llvm::Expected<Config> parse(llvm::StringRef path, llvm::StringRef text);
 
-  bool has(llvm::StringRef key) const; ///< present and not null
+  bool has(llvm::StringRef key) const;                                           ///< present and not null
+  bool mentions(llvm::StringRef key) const { return value.contains(key.str()); } ///< present, perhaps null
   bool empty() const { return value.empty(); }
   int64_t integer(llvm::StringRef key, int64_t minimum, int64_t maximum = INT32_MAX);
   int64_t integerOr(llvm::StringRef key, int64_t fallback, int64_t minimum, int64_t maximum = INT32_MAX);

@@ -13,7 +13,10 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   checkpoint::Config &config = b.config();
   int64_t hidden = config.integer("hidden_size", 1, 1 << 20), layers = config.integer("num_hidden_layers", 1, 4096);
   int64_t heads = config.integer("num_attention_heads", 1, 65536);
-  int64_t queryRank = config.has("q_lora_rank") ? config.integer("q_lora_rank", 1, 1 << 20) : 0;
+  // Null switches a part off; what is absent has the family's default.
+  auto orNone = [&](StringRef key, int64_t fallback) { return config.mentions(key) ? 0 : fallback; };
+  int64_t queryRank =
+      config.has("q_lora_rank") ? config.integer("q_lora_rank", 1, 1 << 20) : orNone("q_lora_rank", 1536);
   int64_t rank = config.integer("kv_lora_rank", 1, 1 << 16), nope = config.integer("qk_nope_head_dim", 1, 4096);
   int64_t rotated = config.integer("qk_rope_head_dim", 2, 4096), valueSize = config.integer("v_head_dim", 1, 4096);
   int64_t inner = config.integer("intermediate_size", 1, 1 << 22),
@@ -22,7 +25,7 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   int64_t dense = config.integerOr("first_k_dense_replace", 3, 0, 4096);
   int64_t experts = config.integer("n_routed_experts", 1, 4096),
           expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
-  int64_t shared = config.integerOr("n_shared_experts", 0, 0, 1024),
+  int64_t shared = config.integerOr("n_shared_experts", orNone("n_shared_experts", 1), 0, 1024),
           top = config.integer("num_experts_per_tok", 1, 256);
   int64_t groups = config.integerOr("n_group", 8, 1, 4096), kept = config.integerOr("topk_group", 4, 1, 4096);
   double epsilon = config.positive("rms_norm_eps");

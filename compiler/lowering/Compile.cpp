@@ -139,19 +139,23 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   ManifestParts parts;
   std::vector<std::pair<std::string, Executable>> compiled;
   for (const Backend *backend : targets) {
-    progress(("compiling kernels for " + backend->name()).str().c_str());
-    OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());
-    for (auto function : launch.getOps<kernel::FuncOp>()) {
+    for (auto function : launch.getOps<kernel::FuncOp>())
       if (llvm::Error error = backend->supports(function))
         return error;
-      kernels->push_back(function->clone());
+    for (const std::string &profile : backend->profiles()) {
+      if (!progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
+        return createStringError("cancelled");
+      OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());
+      for (auto function : launch.getOps<kernel::FuncOp>())
+        kernels->push_back(function->clone());
+      if (llvm::Error error =
+              runPasses(kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes, profile); }))
+        return error;
+      auto executable = backend->serialize(*kernels, profile);
+      if (!executable)
+        return executable.takeError();
+      compiled.push_back({backend->name().str(), std::move(*executable)});
     }
-    if (llvm::Error error = runPasses(kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes); }))
-      return error;
-    auto executable = backend->serialize(*kernels);
-    if (!executable)
-      return executable.takeError();
-    compiled.push_back({backend->name().str(), std::move(*executable)});
   }
   auto places = writer->writeWeights(
       plans, checkpoint, [&](uint64_t done, uint64_t total) { return progress("packing weights", done, total); });

@@ -35,11 +35,14 @@ public:
   virtual TargetDescription describe() const = 0;
   /// Success, or the reason why this backend declines `kernel` (shown to the user).
   virtual llvm::Error supports(mlir::Operation *kernel) const = 0;
-  /// Appends the passes from the kernel dialect to this target's code; the module holds only `kernel.func`s.
-  virtual void buildPipeline(mlir::OpPassManager &passes) const = 0;
-  /// Turns the module that the pipeline left into bytes that the backend's runtime half loads. Each kernel is found in
-  /// them under the name of its `kernel.func`.
-  virtual llvm::Expected<Executable> serialize(mlir::ModuleOp module) const = 0;
+  /// What a package carries an executable for, from the least demanding to the best; a device takes the best that it
+  /// can run.
+  virtual std::vector<std::string> profiles() const = 0;
+  /// Appends the passes from the kernel dialect to code for one of the profiles; the module holds only `kernel.func`s.
+  virtual void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef profile) const = 0;
+  /// Turns the module that the profile's pipeline left into bytes that the backend's runtime half loads. Each kernel is
+  /// found in them under the name of its `kernel.func`.
+  virtual llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef profile) const = 0;
 };
 
 /// All backends in the order of backends/CMakeLists.txt.

@@ -123,8 +123,8 @@ private:
       return schema::CreateBinding(b, schema::BindingKind::output,
                                    number(outputs, output.getName(), output.getBytes().getExpression()));
     auto arena = cast<launch::ArenaOp>(op);
-    auto offset = size(arena.getOffset());
-    return schema::CreateBinding(b, schema::BindingKind::arena, 0, offset);
+    auto offset = size(arena.getOffset()), bytes = size(arena.getBytes());
+    return schema::CreateBinding(b, schema::BindingKind::arena, 0, offset, bytes);
   }
 
   flatbuffers::Offset<schema::Variant> variant(launch::VariantOp op) {

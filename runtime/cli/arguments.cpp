@@ -1,4 +1,5 @@
 // What several verbs take: a package and a device, a tokenizer, token ids.
+#include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
 
 #include <fmt/format.h>
@@ -77,7 +78,8 @@ bool read_line(std::string &line) {
 
 void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
   verb.add_option("--device", arguments.device,
-                  "Where to run: cpu or reference; without it, the first that the package has code for");
+                  "Where to run, e.g. cpu, vulkan or vulkan:1 (freeport devices lists them); without it, the first "
+                  "that the package has code for");
   verb.add_option("-t,--threads", arguments.threads,
                   "Threads, at most one for each processor, which is also what it is without this")
       ->check(CLI::Range(1, 1024));
@@ -85,7 +87,13 @@ void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
 
 Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceArguments &arguments) {
   FP_ASSIGN_OR_RETURN(std::shared_ptr<const Package> package, Package::open(path));
-  FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, Model::open(package, {arguments.device, arguments.threads}));
+  ModelOptions options = {arguments.device, arguments.threads};
+  ProgressLine line;
+  options.progress = [&](uint64_t done, uint64_t total) {
+    line.show_bytes("copying weights to the device:", done, total);
+    return !interrupted;
+  };
+  FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, Model::open(package, options));
   if (arguments.device.empty() && std::string_view(model->api().name) == "reference")
     fmt::print(stderr,
                "note: {} has no code for a faster device of this machine; the reference device runs it, slowly\n",

@@ -16,7 +16,7 @@ namespace {
 using nlohmann::json;
 
 struct InspectArguments {
-  std::string model, tensor, output;
+  std::string model, tensor, output, device;
   bool as_json = false, verify = false;
 };
 
@@ -75,6 +75,7 @@ json describe_executable(const package::Executable &executable) {
           {"target", executable.target()->str()},
           {"conditions", conditions},
           {"version", executable.version()},
+          {"offset", executable.content()->offset()},
           {"bytes", executable.content()->size()}};
 }
 
@@ -94,6 +95,20 @@ template <typename Vector, typename Each> json list(const Vector *from, Each eac
     for (const auto *element : *from)
       result.push_back(each(*element));
   return result;
+}
+
+/// Adds to every executable whether the device takes it.
+Status add_choice(const Package &package, const std::string &device, json &executables) {
+  FP_ASSIGN_OR_RETURN(const Choice choice, examine_device(package, device));
+  const auto &all = *package.manifest().executables();
+  for (flatbuffers::uoffset_t i = 0; i < all.size(); ++i) {
+    json &each = executables[i];
+    each["taken"] = all.Get(i) == choice.taken;
+    for (const Rejection &rejection : choice.rejected)
+      if (rejection.executable == all.Get(i))
+        each["rejected"] = rejection.reason;
+  }
+  return Status();
 }
 
 json describe(const Package &package) {
@@ -157,9 +172,13 @@ void print_text(const json &all) {
   row("numerics", all["numerics"].get<std::string>());
   for (const json &each : all["executables"])
     row("target",
-        fmt::format("{} {}, {:.2f} MB{}{}", each["backend"].get<std::string>(), each["target"].get<std::string>(),
+        fmt::format("{} {}, {:.2f} MB{}{}{}{}", each["backend"].get<std::string>(), each["target"].get<std::string>(),
                     megabytes(each["bytes"]), each["conditions"].empty() ? "" : ", needs ",
-                    fmt::join(each["conditions"].get<std::vector<std::string>>(), " ")));
+                    fmt::join(each["conditions"].get<std::vector<std::string>>(), " "),
+                    each.value("taken", false)  ? "; taken"
+                    : each.contains("rejected") ? "; rejected: "
+                                                : "",
+                    each.value("rejected", "")));
   row("kernels", fmt::format("{}", all["kernels"].size()));
   for (const json &each : all["variants"])
     row("step", fmt::format("of {} to {} tokens: {} dispatches, {} barriers", each["minimum_tokens"].get<int64_t>(),
@@ -245,10 +264,13 @@ Status inspect(const InspectArguments &arguments) {
     FP_RETURN_IF_ERROR(write_tensor(*package, arguments.tensor, arguments.output));
   if (arguments.verify)
     FP_RETURN_IF_ERROR(verify(*package));
+  json all = describe(*package);
+  if (!arguments.device.empty())
+    FP_RETURN_IF_ERROR(add_choice(*package, arguments.device, all["executables"]));
   if (arguments.as_json)
-    fmt::print("{}\n", describe(*package).dump(2, ' ', false, json::error_handler_t::replace));
+    fmt::print("{}\n", all.dump(2, ' ', false, json::error_handler_t::replace));
   else if (arguments.tensor.empty() && !arguments.verify)
-    print_text(describe(*package));
+    print_text(all);
   return Status();
 }
 
@@ -259,6 +281,7 @@ void add_inspect(CLI::App &app, Action &action) {
   auto arguments = std::make_shared<InspectArguments>();
   verb->add_option("model", arguments->model, "A package (freeport compile)")->required();
   verb->add_flag("--json", arguments->as_json, "As one JSON object");
+  verb->add_option("--device", arguments->device, "Tell which target this device takes, and why not the others");
   CLI::Option *tensor =
       verb->add_option("--tensor", arguments->tensor, "Write this parameter's values, as float32, to -o");
   CLI::Option *output = verb->add_option("-o,--output", arguments->output, "The .npy file for --tensor");

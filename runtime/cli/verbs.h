@@ -20,10 +20,12 @@ inline int exit_code(int code) { return interrupted ? 128 + interrupted : code; 
 using Action = std::function<int()>;
 
 void add_compile(CLI::App &app, Action &action);
+void add_devices(CLI::App &app, Action &action);
 void add_inspect(CLI::App &app, Action &action);
 void add_logits(CLI::App &app, Action &action);
 void add_run(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
+void add_verify(CLI::App &app, Action &action);
 
 /// Prints `error: message` to standard error, in red on a terminal, and returns exit_code(1).
 int fail(const std::string &message);

@@ -5,21 +5,56 @@
 #include "runtime/registry.h"
 
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/raw_ostream.h"
 
 namespace freeport {
+namespace {
 
-llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::StringRef kernelName,
-                      std::vector<std::vector<char>> &buffers, llvm::ArrayRef<int64_t> scalars,
-                      std::array<int64_t, 3> grid) {
+/// One open device of each backend, for the life of the process: opening one can take longer than a test.
+class Devices {
+public:
+  ~Devices() {
+    for (auto &[api, device] : open)
+      if (device)
+        api->close(device);
+  }
+  /// Null where it cannot be opened; `error` says why.
+  fp_device *find(const fp_device_api *api, fp_error &error) {
+    auto [known, fresh] = open.try_emplace(api, nullptr);
+    fp_device_options options = {"", 1, 0};
+    if (fresh && api->open(&options, &known->second, &error))
+      known->second = nullptr;
+    return known->second;
+  }
+
+private:
+  llvm::DenseMap<const fp_device_api *, fp_device *> open;
+};
+
+bool skip(const std::string &why) {
+  static llvm::StringSet<> said;
+  if (said.insert(why).second)
+    llvm::errs() << "not run: " << why << "\n";
+  return false;
+}
+
+} // namespace
+
+llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, mlir::ModuleOp module,
+                               llvm::StringRef kernelName, std::vector<std::vector<char>> &buffers,
+                               llvm::ArrayRef<int64_t> scalars, std::array<int64_t, 3> grid) {
+  static Devices devices;
   if (llvm::Error error = backend.supports(mlir::SymbolTable::lookupSymbolIn(module, kernelName)))
-    return error;
+    return std::move(error);
   mlir::OwningOpRef<mlir::ModuleOp> copy = module.clone();
   mlir::PassManager passes(copy->getContext());
-  backend.buildPipeline(passes);
+  backend.buildPipeline(passes, profile);
   if (failed(passes.run(*copy)))
     return llvm::createStringError("expects the pipeline of " + backend.name().str() + " to succeed");
-  llvm::Expected<Executable> executable = backend.serialize(*copy);
+  llvm::Expected<Executable> executable = backend.serialize(*copy, profile);
   if (!executable)
     return executable.takeError();
 
@@ -33,12 +68,11 @@ llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::Strin
   std::vector<const char *> conditions;
   for (const std::string &condition : executable->conditions)
     conditions.push_back(condition.c_str());
-  if (const char *reason = api->rejects(executable->target.c_str(), conditions.data(), conditions.size()))
-    return llvm::createStringError(backend.name().str() + ": " + reason);
-  fp_device_options options = {"", 1};
-  fp_device *device = nullptr;
-  if (api->open(&options, &device, &error))
-    return failure("open");
+  fp_device *device = devices.find(api, error);
+  if (!device)
+    return skip(backend.name().str() + ": " + error.message);
+  if (const char *reason = api->rejects(device, executable->target.c_str(), conditions.data(), conditions.size()))
+    return skip((backend.name() + " " + profile + ": ").str() + reason);
   std::vector<fp_memory *> memories;
   fp_executable *loaded = nullptr;
   fp_recording *recording = nullptr;
@@ -49,7 +83,6 @@ llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::Strin
       api->unload(device, loaded);
     for (fp_memory *memory : memories)
       api->release(device, memory);
-    api->close(device);
   });
 
   std::vector<fp_binding> bindings;
@@ -60,7 +93,7 @@ llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::Strin
     memories.push_back(memory);
     if (api->write(device, memory, 0, buffer.data(), buffer.size(), &error))
       return failure("write");
-    bindings.push_back({memory, 0, {nullptr, 0}});
+    bindings.push_back({memory, 0, {nullptr, 0}, {nullptr, 0}});
   }
   std::string name = kernelName.str();
   const char *names[] = {name.c_str()};
@@ -93,7 +126,7 @@ llvm::Error runKernel(const Backend &backend, mlir::ModuleOp module, llvm::Strin
   for (size_t i = 0; i < buffers.size(); ++i)
     if (api->read(device, buffers[i].data(), memories[i], 0, buffers[i].size(), &error))
       return failure("read");
-  return llvm::Error::success();
+  return true;
 }
 
 } // namespace freeport

@@ -51,11 +51,14 @@ public:
       return path;
     fs::create_directories(folder_);
     const std::string checkpoint = std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model;
+    std::string targets;
+    for (const fp_device_api *api : device_apis())
+      targets += std::string(targets.empty() ? "" : ",") + api->name;
     const std::string output = (folder_ / (model + "-" + weights + ".port")).string();
     const fp_compile_options options = {.checkpoint = checkpoint.c_str(),
                                         .output = output.c_str(),
                                         .weights = weights.c_str(),
-                                        .targets = "cpu",
+                                        .targets = targets.c_str(),
                                         .dump_stages = nullptr,
                                         .stop_after = nullptr,
                                         .progress = nullptr,

@@ -79,7 +79,7 @@ MODELS = {
                                  "qk_rope_head_dim": 16, "v_head_dim": 8, "rope_interleave": False,
                                  "intermediate_size": 5, "moe_intermediate_size": 33, "n_routed_experts": 20,
                                  "n_group": 4, "topk_group": 4, "num_experts_per_tok": 4, "vocab_size": 211,
-                                 "n_shared_experts": 0, "rope_theta": 1000000,
+                                 "n_shared_experts": None, "rope_theta": 1000000,
                                  "rope_scaling": {"type": "linear", "factor": 2.0}}, "F16", 1),
 }
 

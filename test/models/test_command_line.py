@@ -218,9 +218,36 @@ def test_inspect_describes(tmp_path):
     assert succeed("inspect", path, "--verify").returncode == 0
 
 
+def test_inspect_tells_what_a_device_takes():
+    path = package("tiny-moe", "q4")
+    targets = json.loads(succeed("inspect", path, "--json", "--device", "reference").stdout)["executables"]
+    assert [entry["backend"] for entry in targets if entry["taken"]] == ["reference"]
+    assert "; taken" in succeed("inspect", path, "--device", "cpu").stdout
+    assert "expects a device among" in freeport("inspect", path, "--device", "abacus").stderr
+
+
+def test_devices_lists_what_there_is():
+    devices = json.loads(succeed("devices", "--json").stdout)
+    names = {entry["backend"]: entry for entry in devices}
+    assert names["reference"]["device"] == "reference" and names["cpu"]["usable"] and names["cpu"]["memory_bytes"] > 1e9
+    table = succeed("devices").stdout
+    for entry in devices:
+        assert entry["usable"] == (entry["reason"] is None) == (entry["device"] is not None)
+        assert (entry["device"] or entry["reason"]) in table
+
+
+def test_devices_tells_why_there_is_no_vulkan():
+    if not any(entry["backend"] == "vulkan" for entry in json.loads(succeed("devices", "--json").stdout)):
+        pytest.skip("this build has no Vulkan")
+    done = subprocess.run([FREEPORT, "devices", "--json"], env={**os.environ, "VK_ICD_FILENAMES": "/nothing"},
+                          capture_output=True, encoding="utf-8", check=True)
+    found = [entry for entry in json.loads(done.stdout) if entry["backend"] == "vulkan"]
+    assert len(found) == 1 and not found[0]["usable"] and "expects" in found[0]["reason"]
+
+
 def test_help_teaches():
     for arguments in (["--help"], *([verb, "--help"] for verb in
-                                    ("compile", "run", "logits", "inspect", "tokenize", "detokenize"))):
+                                    ("compile", "run", "logits", "inspect", "devices", "tokenize", "detokenize"))):
         done = succeed(*arguments)
         assert done.stderr == "" and ("Example" in done.stdout or "Start with" in done.stdout)
         assert "\033" not in done.stdout

@@ -101,7 +101,7 @@ struct AddTraits {
 class HostDevice : public testing::TestWithParam<int> {
 protected:
   void SetUp() override {
-    const fp_device_options options{"", GetParam()};
+    const fp_device_options options{"", GetParam(), 0};
     ASSERT_EQ(api->open(&options, &device, &error), 0);
     const char *const names[] = {"add"};
     ASSERT_EQ(api->load(device, "x", 1, 1, names, 1, &executable, &error), 0);
@@ -122,7 +122,7 @@ protected:
 TEST_P(HostDevice, ReplaysInOrderAcrossBarriers) {
   const std::vector<fp_size_instruction> one = {{kConstant, 1}}, rows = {{kSymbol, 0}}, scalar = {{kSymbol, 1}};
   const fp_size scalars[] = {size_of(scalar)};
-  const fp_binding bindings[] = {{memory, 8, {nullptr, 0}}};
+  const fp_binding bindings[] = {{memory, 8, {nullptr, 0}, {nullptr, 0}}};
   fp_command dispatch{};
   dispatch.kind = FP_COMMAND_DISPATCH;
   dispatch.grid[0] = size_of(rows);
@@ -174,7 +174,7 @@ TEST_P(HostDevice, TellsTheBytesBehindABinding) {
     bool writable;
   };
   for (const Case &each : {Case{memory, 1001 * 8, true}, Case{imported, 64, false}}) {
-    const fp_binding bindings[] = {{each.memory, 8, size_of(start)}};
+    const fp_binding bindings[] = {{each.memory, 8, size_of(start), {nullptr, 0}}};
     fp_command command{};
     std::fill_n(command.grid, 3, size_of(one));
     command.bindings = bindings;
@@ -201,7 +201,7 @@ TEST_P(HostDevice, TellsTheBytesBehindABinding) {
 TEST_P(HostDevice, RefusesOtherCountsOfOperands) {
   const std::vector<fp_size_instruction> one = {{kConstant, 1}};
   const fp_size scalars[] = {size_of(one), size_of(one)};
-  const fp_binding bindings[] = {{memory, 0, {nullptr, 0}}, {memory, 0, {nullptr, 0}}};
+  const fp_binding bindings[] = {{memory, 0, {nullptr, 0}, {nullptr, 0}}, {memory, 0, {nullptr, 0}, {nullptr, 0}}};
   for (size_t count = 0; count <= 2; ++count)
     for (size_t scalar_count = 0; scalar_count <= 2; ++scalar_count) {
       fp_command command{};

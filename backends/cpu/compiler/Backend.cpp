@@ -26,8 +26,11 @@ public:
                                    " bytes of local memory in a kernel, got " + llvm::Twine(bytes));
   }
 
-  void buildPipeline(mlir::OpPassManager &passes) const override { cpu::buildPipeline(passes); }
-  llvm::Expected<Executable> serialize(mlir::ModuleOp module) const override { return cpu::serialize(module); }
+  std::vector<std::string> profiles() const override { return {"x86-64-v3"}; }
+  void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef) const override { cpu::buildPipeline(passes); }
+  llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef) const override {
+    return cpu::serialize(module);
+  }
 };
 
 } // namespace

@@ -21,15 +21,24 @@ bool offers(std::string_view condition) {
   return false;
 }
 
+constexpr const char *kProcessor = "expects a processor with AVX2, F16C, BMI2 and FMA (x86-64-v3)";
+
 struct Traits {
   static constexpr const char *name = "cpu";
+
+  static const char *unusable() {
+    for (const char *each : {"avx2", "f16c", "bmi2", "fma"})
+      if (!offers(each))
+        return kProcessor;
+    return nullptr;
+  }
 
   static const char *rejects(const char *target, const char *const *conditions, size_t count) {
     if (std::string_view(target) != "x86-64-v3")
       return "expects an executable for x86-64-v3";
     for (size_t number = 0; number < count; ++number)
       if (!offers(conditions[number]))
-        return "expects a processor with AVX2, F16C, BMI2 and FMA (x86-64-v3)";
+        return kProcessor;
     return nullptr;
   }
 

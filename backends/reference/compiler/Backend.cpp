@@ -22,9 +22,10 @@ public:
     return reference::checkFunction(function);
   }
 
-  void buildPipeline(mlir::OpPassManager &) const override {}
+  std::vector<std::string> profiles() const override { return {"bytecode"}; }
+  void buildPipeline(mlir::OpPassManager &, llvm::StringRef) const override {}
 
-  llvm::Expected<Executable> serialize(mlir::ModuleOp module) const override {
+  llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef) const override {
     llvm::Expected<std::vector<char>> content = reference::serializeModule(module);
     if (!content)
       return content.takeError();

@@ -86,9 +86,10 @@ TEST(CpuDevice, RejectsOtherTargetsAndConditions) {
   const fp_device_api *api = find_device_api("cpu");
   ASSERT_NE(api, nullptr);
   const char *unknown[] = {"avx2", "levitation"};
-  EXPECT_STREQ(api->rejects("aarch64", nullptr, 0), "expects an executable for x86-64-v3");
-  EXPECT_STREQ(api->rejects("x86-64-v3", unknown, 2), "expects a processor with AVX2, F16C, BMI2 and FMA (x86-64-v3)");
-  EXPECT_EQ(api->rejects("x86-64-v3", nullptr, 0), nullptr);
+  EXPECT_STREQ(api->rejects(nullptr, "aarch64", nullptr, 0), "expects an executable for x86-64-v3");
+  EXPECT_STREQ(api->rejects(nullptr, "x86-64-v3", unknown, 2),
+               "expects a processor with AVX2, F16C, BMI2 and FMA (x86-64-v3)");
+  EXPECT_EQ(api->rejects(nullptr, "x86-64-v3", nullptr, 0), nullptr);
 }
 
 } // namespace

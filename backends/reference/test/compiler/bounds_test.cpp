@@ -63,7 +63,7 @@ protected:
            std::vector<size_t> readOnly = {}) {
     auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
     ASSERT_TRUE(module) << text;
-    Executable executable = llvm::cantFail(llvm::cantFail(findBackend("reference"))->serialize(*module));
+    Executable executable = llvm::cantFail(llvm::cantFail(findBackend("reference"))->serialize(*module, "bytecode"));
     auto interpreter = Interpreter::create(std::as_bytes(std::span(executable.content)), executable.version);
     ASSERT_TRUE(interpreter.ok()) << interpreter.status().message();
     const Program *program = interpreter->find("k").value();

@@ -49,8 +49,8 @@ protected:
            std::array<int64_t, 3> grid = {1, 1, 1}) {
     auto module = parse(text);
     ASSERT_TRUE(module);
-    llvm::Error error = runKernel(*backend, *module, "k", buffers, scalars, grid);
-    ASSERT_FALSE(static_cast<bool>(error)) << llvm::toString(std::move(error));
+    auto ran = runKernel(*backend, "bytecode", *module, "k", buffers, scalars, grid);
+    ASSERT_TRUE(static_cast<bool>(ran)) << llvm::toString(ran.takeError());
   }
 
   /// What `expression`, which defines %r of 32 `type`, makes of 32 i32 lanes %a and %b.
@@ -602,7 +602,7 @@ TEST_F(InterpreterTest, VectorsOfRegisters) {
 
 TEST_F(InterpreterTest, DeclinesTypesByName) {
   auto module = parse("kernel.func @k(%y: !kernel.buffer<f32>) {\n%c = arith.constant 1.0 : f64\nkernel.return\n}");
-  llvm::Expected<Executable> executable = backend->serialize(*module);
+  llvm::Expected<Executable> executable = backend->serialize(*module, "bytecode");
   ASSERT_FALSE(static_cast<bool>(executable));
   std::string message = llvm::toString(executable.takeError());
   EXPECT_NE(message.find("arith.constant"), std::string::npos) << message;
@@ -618,8 +618,9 @@ TEST_F(InterpreterTest, RefusesOtherCountsOfOperands) {
       {3, 2, "expects 2 bindings and 1 scalars for kernel 'k', got 3 and 2"}};
   for (const auto &[count, scalars, expected] : cases) {
     std::vector<Bytes> buffers(count, Bytes(4));
-    std::string message = llvm::toString(
-        runKernel(*backend, *module, "k", buffers, std::vector<int64_t>(scalars), std::array<int64_t, 3>{1, 1, 1}));
+    auto ran = runKernel(*backend, "bytecode", *module, "k", buffers, std::vector<int64_t>(scalars),
+                         std::array<int64_t, 3>{1, 1, 1});
+    std::string message = llvm::toString(ran.takeError());
     EXPECT_NE(message.find(expected), std::string::npos) << message;
   }
 }
@@ -641,9 +642,9 @@ TEST_F(InterpreterTest, DamagedBytecodeNeverCrashes) {
     kernel.store_lanes %r, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
     kernel.return
   })");
-  Executable executable = llvm::cantFail(backend->serialize(*module));
+  Executable executable = llvm::cantFail(backend->serialize(*module, "bytecode"));
   const fp_device_api *api = find_device_api("reference");
-  fp_device_options options = {"", 1};
+  fp_device_options options = {"", 1, 0};
   fp_device *device = nullptr;
   fp_error error = {};
   ASSERT_EQ(api->open(&options, &device, &error), 0);

@@ -1,0 +1,46 @@
+// RUN: freeport-opt %s --freeport-vulkan-pipeline --split-input-file | FileCheck %s
+// RUN: freeport-opt %s --freeport-vulkan-pipeline=profile=dot --split-input-file | FileCheck %s --check-prefix=ROUND
+
+// Vulkan's division and square root may be off: both are functions of products, sums and integers.
+// CHECK-LABEL: spirv.module @exact
+// CHECK-NOT: spirv.FDiv
+// CHECK-NOT: spirv.GL
+// CHECK: spirv.FunctionCall @square_root
+// CHECK: spirv.FunctionCall @divide
+// CHECK-NOT: spirv.FDiv
+// CHECK-NOT: spirv.GL
+// CHECK: spirv.func @square_root
+// CHECK: spirv.FMul %{{.+}}, %{{.+}} {no_contraction} : f32
+// ROUND-LABEL: spirv.module @exact
+// ROUND-SAME: RoundingModeRTE
+// ROUND: spirv.ExecutionMode @main "RoundingModeRTE", 32
+kernel.func @exact(%x: !kernel.buffer<f32>, %y: !kernel.buffer<f32>, %at: index) {
+  %v = kernel.load_lanes %x[%at] : !kernel.buffer<f32> -> vector<32xf32>
+  %s = kernel.sqrt %v : vector<32xf32>
+  %q = arith.divf %v, %s : vector<32xf32>
+  kernel.store_lanes %q, %y[%at] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// A loop without iterations keeps its first values; what does not fit an integer becomes the least.
+// CHECK-LABEL: spirv.module @control
+// CHECK: spirv.mlir.loop
+// CHECK: %[[ANY:.+]] = spirv.SGreaterThan %{{.+}}, %cst0_i32 : i32
+// CHECK: spirv.Select %[[ANY]]
+// CHECK: spirv.ConvertFToS
+// CHECK: spirv.Select %{{.+}}, %{{.+}}, %cst-2147483648_i32
+kernel.func @control(%x: !kernel.buffer<f32>, %y: !kernel.buffer<i32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %sum = scf.for %i = %c0 to %n step %c1 iter_args(%s = %zero) -> f32 {
+    %v = kernel.load %x[%i] : !kernel.buffer<f32> -> f32
+    %t = arith.addf %s, %v : f32
+    scf.yield %t : f32
+  }
+  %k = arith.fptosi %sum : f32 to i32
+  kernel.store %k, %y[%c0] : i32, !kernel.buffer<i32>
+  kernel.return
+}
