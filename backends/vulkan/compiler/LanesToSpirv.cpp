@@ -1,5 +1,6 @@
 // The pass freeport-vulkan-to-spirv: upstream's patterns for arith, scf and func, then a `spirv.module` with the entry
-// point, and the marks that portable numerics need: no contraction, and the rounding mode where the profile fixes it.
+// point, and the marks that portable numerics need: no contraction, and the rounding mode and the sign of zero where
+// the profile fixes them.
 #include "backends/vulkan/compiler/Pipeline.h"
 
 #include "mlir/Conversion/ArithToSPIRV/ArithToSPIRV.h"
@@ -33,8 +34,8 @@ spirv::VerCapExtAttr capabilities(MLIRContext *context, const Profile &profile, 
   }
   if (profile.subgroup)
     list.append({Capability::GroupNonUniform, Capability::GroupNonUniformShuffle, Capability::GroupNonUniformBallot});
-  if (profile.roundToEven) {
-    list.push_back(Capability::RoundingModeRTE);
+  if (profile.floatControls) {
+    list.append({Capability::RoundingModeRTE, Capability::SignedZeroInfNanPreserve});
     extensions.push_back(Extension::SPV_KHR_float_controls);
   }
   if (arrays)
@@ -97,9 +98,9 @@ struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
     builder.create<spirv::EntryPointOp>(location, spirv::ExecutionModel::GLCompute, main, interface);
     builder.create<spirv::ExecutionModeOp>(location, main, spirv::ExecutionMode::LocalSize,
                                            ArrayRef<int32_t>{32, 1, 1});
-    if (profile.roundToEven)
-      builder.create<spirv::ExecutionModeOp>(location, main, spirv::ExecutionMode::RoundingModeRTE,
-                                             ArrayRef<int32_t>{32});
+    if (profile.floatControls)
+      for (auto mode : {spirv::ExecutionMode::RoundingModeRTE, spirv::ExecutionMode::SignedZeroInfNanPreserve})
+        builder.create<spirv::ExecutionModeOp>(location, main, mode, ArrayRef<int32_t>{32});
     module.walk([&](Operation *op) {
       if (isa<spirv::FAddOp, spirv::FSubOp, spirv::FMulOp>(op))
         op->setAttr("no_contraction", builder.getUnitAttr());

@@ -138,6 +138,7 @@ void Machine::enter() {
   laneValue = profile.subgroup == kernel::kQuantum
                   ? subgroupLaneValue
                   : component(*this, builtin("local_id", "LocalInvocationId", vector), 0);
+  zeroValue = fromBits(shiftRight(laneValue, i32(5))); // lanes are below 32
 }
 
 static Type wordsType(Type element, unsigned width, int64_t pieces) {

@@ -82,6 +82,11 @@ public:
   mlir::Value floatToHalf(mlir::Value f32);
   /// f32 to i32; what does not fit gives the least integer.
   mlir::Value floatToInteger(mlir::Value f32);
+  /// +0 that no driver sees through: many take x + 0 for x, and a sum that begins with +0 would become -0.
+  mlir::Value zero() { return zeroValue; }
+  mlir::Value negate(mlir::Value f32) { return fromBits(bitXor(toBits(f32), i32(INT32_MIN))); }
+  /// `value + 0`: -0 becomes +0.
+  mlir::Value addZero(mlir::Value value);
   /// Sum of products of the four bytes of two words, signed or `a` unsigned.
   mlir::Value dot4(mlir::Value a, bool unsignedA, mlir::Value b);
 
@@ -129,7 +134,7 @@ private:
                    llvm::function_ref<mlir::Value(mlir::ValueRange)> body);
 
   mlir::ModuleOp module;
-  mlir::Value laneValue, subgroupLaneValue, workgroupValues[3];
+  mlir::Value laneValue, subgroupLaneValue, zeroValue, workgroupValues[3];
 };
 
 /// A value for each row block and token: sums over one span (SpanDot.cpp).

@@ -188,6 +188,11 @@ Value Machine::floatToInteger(Value f32) {
   return select(fits, truncate(select(fits, f32, this->f32(0))), i32(INT32_MIN));
 }
 
+Value Machine::addZero(Value value) {
+  Value bits = toBits(value);
+  return fromBits(select(equal(bits, i32(INT32_MIN)), i32(0), bits));
+}
+
 Value Machine::dot4(Value a, bool unsignedA, Value b) {
   if (profile.integerDot) {
     auto packed = spirv::PackedVectorFormat::PackedVectorFormat4x8Bit;

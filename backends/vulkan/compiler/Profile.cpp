@@ -6,18 +6,19 @@ namespace freeport::vulkan {
 llvm::ArrayRef<Profile> profiles() {
   static const Profile list[] = {
       {.name = "baseline"},
-      {.name = "dot", .storage16 = true, .integerDot = true, .roundToEven = true, .sharedBytes = 32 << 10},
+      {.name = "exact", .floatControls = true},
+      {.name = "dot", .storage16 = true, .integerDot = true, .floatControls = true, .sharedBytes = 32 << 10},
       {.name = "dot_subgroup8",
        .subgroup = 8,
        .storage16 = true,
        .integerDot = true,
-       .roundToEven = true,
+       .floatControls = true,
        .sharedBytes = 32 << 10},
       {.name = "dot_subgroup32",
        .subgroup = 32,
        .storage16 = true,
        .integerDot = true,
-       .roundToEven = true,
+       .floatControls = true,
        .sharedBytes = 32 << 10},
   };
   return list;

@@ -11,10 +11,11 @@ namespace freeport::vulkan {
 
 struct Profile {
   llvm::StringRef name;
-  int64_t subgroup = 0;     ///< required subgroup size, 4 to 32, for shuffles; 0: lanes meet in shared memory only
-  bool storage16 = false;   ///< 16-bit loads and stores; else words and bytes
-  bool integerDot = false;  ///< packed 4x8 dot products; else bytes are multiplied one by one
-  bool roundToEven = false; ///< the float control that fixes the rounding mode
+  int64_t subgroup = 0;    ///< required subgroup size, 4 to 32, for shuffles; 0: lanes meet in shared memory only
+  bool storage16 = false;  ///< 16-bit loads and stores; else words and bytes
+  bool integerDot = false; ///< packed 4x8 dot products; else bytes are multiplied one by one
+  /// The execution modes that fix the rounding and keep the sign of zero; without them Vulkan promises neither.
+  bool floatControls = false;
   int64_t sharedBytes = 16 << 10;
   int64_t range = int64_t(1) << 27; ///< bytes that one binding may show; the least that Vulkan guarantees
 };

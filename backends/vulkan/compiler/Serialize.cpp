@@ -57,8 +57,8 @@ llvm::Expected<Executable> serialize(ModuleOp module, const Profile &profile) {
     executable.conditions.push_back("integer_dot");
   if (profile.subgroup)
     executable.conditions.push_back("subgroup" + std::to_string(profile.subgroup));
-  if (profile.roundToEven)
-    executable.conditions.push_back("rte32");
+  if (profile.floatControls)
+    executable.conditions.insert(executable.conditions.end(), {"rte32", "preserve32"});
   if (arrays)
     executable.conditions.push_back("array_indexing");
   executable.conditions.push_back("shared:" + std::to_string(shared));

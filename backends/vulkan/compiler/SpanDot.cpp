@@ -33,7 +33,7 @@ public:
     Value first = m.multiply(scalar(op.getSpan()), m.i32(kQuantum)), groups = m.i32(weights.type.getGroups());
     Value last = m.add(first, m.i32(kQuantum));
     last = m.select(m.less(last, groups), last, groups);
-    SmallVector<Value> zeros(rows.size() * tokens.size(), m.f32(0));
+    SmallVector<Value> zeros(rows.size() * tokens.size(), m.zero());
     return m.loop(first, last, m.i32(1), zeros, [&](Value group, ValueRange sums) {
       return weights.type.isQuantized() ? addQuantized(group, sums) : addFloats(group, sums);
     });

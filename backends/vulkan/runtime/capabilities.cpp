@@ -136,6 +136,7 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
     result.subgroup = v11.subgroupSupportedOperations;
   result.smallest_subgroup = result.largest_subgroup = v11.subgroupSize;
   result.rte32 = v12.shaderRoundingModeRTEFloat32;
+  result.preserve32 = v12.shaderSignedZeroInfNanPreserveFloat32;
   result.import_alignment = import.minImportedHostPointerAlignment;
 
   Features features(knows_subgroup, knows_dot);
@@ -210,6 +211,7 @@ std::string check_condition(const Capabilities &device, std::string_view conditi
       {"float16", device.float16, "expects 16-bit floats (shaderFloat16)"},
       {"integer_dot", device.integer_dot, "expects integer dot products (shaderIntegerDotProduct)"},
       {"rte32", device.rte32, "expects rounding to nearest even for f32 (shaderRoundingModeRTEFloat32)"},
+      {"preserve32", device.preserve32, "expects the sign of zero to be kept (shaderSignedZeroInfNanPreserveFloat32)"},
       {"array_indexing", device.array_indexing,
        "expects indexing of buffer arrays (shaderStorageBufferArrayDynamicIndexing)"},
   };

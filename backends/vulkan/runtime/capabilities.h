@@ -32,6 +32,7 @@ struct Capabilities {
        float64 = false, integer_dot = false, array_indexing = false, memory_model = false, robust_access = false,
        subgroup_control = false, import_host = false;
   bool rte32 = false;                  ///< round to nearest even, as an execution mode for f32
+  bool preserve32 = false;             ///< keep signs of zero, infinities and NaNs, as an execution mode for f32
   VkSubgroupFeatureFlags subgroup = 0; ///< operations in compute kernels
   uint32_t smallest_subgroup = 0, largest_subgroup = 0;
   uint64_t import_alignment = 0;

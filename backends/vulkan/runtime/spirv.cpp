@@ -57,6 +57,8 @@ bool offers(uint32_t capability, const Capabilities &device) {
     return device.storage16;
   case 4448: // StorageBuffer8BitAccess
     return device.storage8;
+  case 4466: // SignedZeroInfNanPreserve
+    return device.preserve32;
   case 4467: // RoundingModeRTE
     return device.rte32;
   case 5345: // VulkanMemoryModel

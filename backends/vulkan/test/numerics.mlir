@@ -14,11 +14,40 @@
 // ROUND-LABEL: spirv.module @exact
 // ROUND-SAME: RoundingModeRTE
 // ROUND: spirv.ExecutionMode @main "RoundingModeRTE", 32
+// ROUND: spirv.ExecutionMode @main "SignedZeroInfNanPreserve", 32
 kernel.func @exact(%x: !kernel.buffer<f32>, %y: !kernel.buffer<f32>, %at: index) {
   %v = kernel.load_lanes %x[%at] : !kernel.buffer<f32> -> vector<32xf32>
   %s = kernel.sqrt %v : vector<32xf32>
   %q = arith.divf %v, %s : vector<32xf32>
   kernel.store_lanes %q, %y[%at] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// Many drivers take x + 0 for x: what adds to a constant zero is done by integers, and sums begin with a zero that no
+// driver sees through.
+// CHECK-LABEL: spirv.module @zeros
+// CHECK: %[[SHIFTED:.+]] = spirv.ShiftRightLogical %{{.+}}, %cst5_i32 : i32, i32
+// CHECK: %[[ZERO:.+]] = spirv.Bitcast %[[SHIFTED]] : i32 to f32
+// CHECK-NOT: spirv.FAdd %{{.+}}, %cst_f32
+// CHECK: spirv.IEqual %{{.+}}, %cst-2147483648_i32 : i32
+// CHECK: spirv.Branch ^bb1(%cst0_i32, %[[ZERO]] : i32, f32)
+// CHECK-NOT: spirv.FSub
+kernel.func @zeros(%x: !kernel.buffer<f32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %v = kernel.load %x[%c0] : !kernel.buffer<f32> -> f32
+  %w = arith.addf %v, %zero : f32
+  kernel.store %w, %x[%c1] : f32, !kernel.buffer<f32>
+  %sum = scf.for %i = %c0 to %n step %c1 iter_args(%s = %zero) -> f32 {
+    %y = kernel.load %x[%i] : !kernel.buffer<f32> -> f32
+    %t = arith.addf %s, %y : f32
+    scf.yield %t : f32
+  }
+  %u = arith.subf %zero, %sum : f32
+  kernel.store %u, %x[%n] : f32, !kernel.buffer<f32>
   kernel.return
 }
 

@@ -74,6 +74,7 @@ TEST(Conditions, EachHasItsReason) {
   EXPECT_EQ(reason("storage16"), "expects 16-bit storage buffers (storageBuffer16BitAccess)");
   EXPECT_EQ(reason("integer_dot"), "expects integer dot products (shaderIntegerDotProduct)");
   EXPECT_EQ(reason("rte32"), "expects rounding to nearest even for f32 (shaderRoundingModeRTEFloat32)");
+  EXPECT_EQ(reason("preserve32"), "expects the sign of zero to be kept (shaderSignedZeroInfNanPreserveFloat32)");
   EXPECT_EQ(reason("array_indexing"), "expects indexing of buffer arrays (shaderStorageBufferArrayDynamicIndexing)");
   EXPECT_EQ(reason("subgroup8"), "expects subgroups of 8 lanes on demand, the device offers 16 to 64");
   EXPECT_EQ(reason("subgroup64"), "expects subgroups of 64 lanes on demand, the device offers 16 to 64");
