@@ -50,7 +50,8 @@ public:
     if (!path.empty())
       return path;
     fs::create_directories(folder_);
-    const std::string checkpoint = std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model;
+    const char *folder = model == "tiny_moe" ? FREEPORT_SOURCE_DIR "/examples/tiny-moe" : FREEPORT_SOURCE_DIR "/test/data/models/";
+    const std::string checkpoint = folder + (model == "tiny_moe" ? "" : model);
     std::string targets;
     for (const fp_device_api *api : device_apis())
       targets += std::string(targets.empty() ? "" : ",") + api->name;
@@ -229,6 +230,10 @@ std::vector<Case> cases() {
     for (const char *weights : {"f32", "q8", "q4"})
       for (const fp_device_api *api : device_apis())
         all.push_back({model, weights, api->name});
+  // The trained model, where it does not take minutes.
+  for (const char *weights : {"f32", "q8", "q4"})
+    for (const char *device : {"reference", "cpu"})
+      all.push_back({"tiny_moe", weights, device});
   return all;
 }
 

@@ -92,8 +92,10 @@ def test_a_signal_ends_the_wait_for_input(verb):
 def test_ctrl_c_ends_a_compile_without_a_file(tmp_path):
     command = [FREEPORT, "compile", checkpoint("tiny-moe"), "-o", tmp_path / "model.port", "--weights", "f32"]
     killed = 0
-    for wait in (0.2, 0.3, 0.4):
+    for wait in (0, 0.05, 0.2):
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while process.poll() is None and not list(tmp_path.iterdir()):
+            time.sleep(0.001)  # until the temporary file is there
         time.sleep(wait)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
@@ -103,7 +105,7 @@ def test_ctrl_c_ends_a_compile_without_a_file(tmp_path):
         else:
             assert process.returncode == 0, "expects a whole package or a clean end"
             (tmp_path / "model.port").unlink()
-    assert killed or os.cpu_count() > 8
+    assert killed
 
 
 def test_a_reader_that_leaves_ends_the_run():
