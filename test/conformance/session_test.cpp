@@ -50,7 +50,8 @@ public:
     if (!path.empty())
       return path;
     fs::create_directories(folder_);
-    const char *folder = model == "tiny_moe" ? FREEPORT_SOURCE_DIR "/examples/tiny-moe" : FREEPORT_SOURCE_DIR "/test/data/models/";
+    const char *folder =
+        model == "tiny_moe" ? FREEPORT_SOURCE_DIR "/examples/tiny-moe" : FREEPORT_SOURCE_DIR "/test/data/models/";
     const std::string checkpoint = folder + (model == "tiny_moe" ? "" : model);
     std::string targets;
     for (const fp_device_api *api : device_apis())

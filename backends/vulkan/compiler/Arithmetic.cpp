@@ -1,5 +1,5 @@
-// Elementwise ops of a kernel. Integers are kept sign-extended in 32 bits, an f16 as its bits; what Vulkan rounds as it likes
-// is in Numerics.cpp.
+// Elementwise ops of a kernel. Integers are kept sign-extended in 32 bits, an f16 as its bits; what Vulkan rounds as it
+// likes is in Numerics.cpp.
 #include "backends/vulkan/compiler/KernelLowering.h"
 
 #include "mlir/IR/Matchers.h"

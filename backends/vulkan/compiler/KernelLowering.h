@@ -67,13 +67,15 @@ private:
 
   // Lanes meet in shared memory, or in their subgroup.
   bool sharesLanes(mlir::Operation *op) {
-    return m.profile.subgroup != kernel::kQuantum && mlir::isa<kernel::ReduceOp, kernel::ArgmaxOp, kernel::ScanOp, kernel::BroadcastOp>(op);
+    return m.profile.subgroup != kernel::kQuantum &&
+           mlir::isa<kernel::ReduceOp, kernel::ArgmaxOp, kernel::ScanOp, kernel::BroadcastOp>(op);
   }
   mlir::Value scratchAt(mlir::Value word) { return m.shiftLeft(word, m.i32(2)); }
   void publish(llvm::ArrayRef<mlir::Value> words);
   mlir::Value published(int64_t slot, mlir::Value lane);
   mlir::Value shuffle(mlir::Value value, int64_t distance);
-  using Combine = llvm::function_ref<llvm::SmallVector<mlir::Value>(llvm::ArrayRef<mlir::Value>, llvm::ArrayRef<mlir::Value>)>;
+  using Combine =
+      llvm::function_ref<llvm::SmallVector<mlir::Value>(llvm::ArrayRef<mlir::Value>, llvm::ArrayRef<mlir::Value>)>;
   llvm::SmallVector<mlir::Value> tree(llvm::ArrayRef<mlir::Value> lanes, Combine combine);
   mlir::Value combine(kernel::ReduceKind kind, mlir::Value a, mlir::Value b);
 
