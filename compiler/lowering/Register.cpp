@@ -18,7 +18,7 @@ void registerDialects(mlir::DialectRegistry &registry) {
 
 void registerPasses() {
   mlir::registerTransformsPasses();
-  mlir::registerPass([] { return graph::createLowerGraphPass({4, 4}); });
+  mlir::registerPass([] { return graph::createLowerGraphPass(4, {4, 16}); });
   mlir::registerPass(launch::createPlanArenaPass);
   mlir::registerPass(launch::createInsertBarriersPass);
   mlir::PassPipelineRegistration<>("freeport-kernel-stage", "graph -> kernel, with the default schedule",

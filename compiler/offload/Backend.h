@@ -23,8 +23,10 @@ struct Executable {
 
 /// What schedules need to know of a target: data, not code.
 struct TargetDescription {
-  int64_t weightStreams = 4; ///< row blocks that one program of a single-token linear walks together
-  int64_t tokensPerTile = 4; ///< tokens that one program of a many-token linear works on
+  /// Row blocks that one program of a single-token linear walks together.
+  int64_t weightStreams = 4;
+  /// Tokens that one program of a linear works on, in steps of few (2 to 31) and of many tokens.
+  int64_t tokensPerTile[2] = {4, 16};
 };
 
 class Backend {

@@ -98,6 +98,7 @@ private:
   llvm::StringMap<int64_t> recordStrides;
 };
 
-std::unique_ptr<mlir::Pass> createLowerGraphPass(Schedule many);
+/// `tokensPerTile`: in steps of few and of many tokens.
+std::unique_ptr<mlir::Pass> createLowerGraphPass(int64_t weightStreams, llvm::ArrayRef<int64_t> tokensPerTile);
 
 } // namespace freeport::graph

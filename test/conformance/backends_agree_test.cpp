@@ -72,8 +72,9 @@ protected:
         continue;
       std::vector<std::string> profiles = backend->profiles();
       bool ran = compare(*backend, profiles.front(), module, function, operands, scalars, grid, expected);
-      for (size_t last = profiles.size() - 1; ran && last > 0; --last)
-        if (compare(*backend, profiles[last], module, function, operands, scalars, grid, expected))
+      size_t &best = bestProfiles.try_emplace(backend.get(), profiles.size() - 1).first->second;
+      for (; ran && best > 0; --best)
+        if (compare(*backend, profiles[best], module, function, operands, scalars, grid, expected))
           break;
     }
   }
@@ -112,6 +113,7 @@ protected:
 
   MLIRContext context;
   size_t effective = 0;
+  llvm::DenseMap<const Backend *, size_t> bestProfiles; ///< the machine runs no better one
 
 private:
   Bytes fillBuffer(Type element, size_t size) {
@@ -178,8 +180,12 @@ private:
 
 std::string text(int64_t value) { return std::to_string(value); }
 
-/// A kernel that writes the values of a span_dot of R row blocks and T tokens, span by x or, for a bank, entry by y.
-std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t rowBlocks, int64_t tokens, bool bank) {
+enum class Spans { byProgram, summed };
+
+/// A kernel that writes the values of a span_dot of R row blocks and T tokens: one span, by x, or all summed in order;
+/// for a bank, of entry y.
+std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t rowBlocks, int64_t tokens, bool bank,
+                          Spans spans = Spans::byProgram) {
   bool quantized = format[0] == 'q';
   std::string weights = "!kernel.weights<" + format + ", " + (bank ? "3x" : "") + text(32 * rowBlocks - 5) + "x" +
                         text(inputs) + (bank ? ", stride = " + text((inputs + 31) / 32 * rowBlocks * 4096) : "") + ">";
@@ -194,8 +200,19 @@ std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t row
     rows += (r ? ", %c" : "%c") + text(rowBlocks - 1 - r);
   for (int64_t t = 0; t < tokens; ++t)
     records += (t ? ", %c" : "%c") + text((t + 1) % tokens);
-  body += "%d = kernel.span_dot %w " + std::string(bank ? "entry %entry " : "") + "rows[" + rows +
-          "] span %span, %x tokens[" + records + "] : " + weights + ", " + activations + " -> " + result + "\n";
+  std::string dot = " = kernel.span_dot %w " + std::string(bank ? "entry %entry " : "") + "rows[" + rows +
+                    "] span %span, %x tokens[" + records + "] : " + weights + ", " + activations + " -> " + result +
+                    "\n";
+  if (spans == Spans::summed) {
+    body +=
+        "%zero = arith.constant dense<0.0> : " + result + "\n%spans = arith.constant " + text((inputs + 1023) / 1024) +
+        " : index\n%first = arith.constant 0 : index\n%one = arith.constant 1 : index\n"
+        "%d = scf.for %s = %first to %spans step %one iter_args(%sum = %zero) -> " +
+        result + " {\n%p" + dot + "%next = arith.addf %sum, %p : " + result + "\nscf.yield %next : " + result + "\n}\n";
+    body.replace(body.find("span %span,"), 11, "span %s,");
+  } else {
+    body += "%d" + dot;
+  }
   for (int64_t r = 0; r < rowBlocks; ++r)
     for (int64_t t = 0; t < tokens; ++t) {
       std::string id = text(r) + "_" + text(t);
@@ -222,6 +239,22 @@ TEST_F(BackendsAgree, SpanDot) {
             return;
         }
     }
+}
+
+TEST_F(BackendsAgree, SumsOfSpans) {
+  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+    for (int64_t inputs : {2048, 3000, 5121})
+      for (auto [rowBlocks, tokens] : {std::pair<int64_t, int64_t>{1, 1}, {3, 1}, {4, 1}, {1, 4}, {2, 3}})
+        check(spanDotKernel(format, inputs, rowBlocks, tokens, /*bank=*/false, Spans::summed), 128 * rowBlocks * tokens,
+              tokens, {}, {1, 1, 1});
+  check(spanDotKernel("q4", 3000, 2, 1, /*bank=*/true, Spans::summed), 3 * 128 * 2, 1, {}, {1, 3, 1});
+}
+
+TEST_F(BackendsAgree, SpanDotOfManyTokens) {
+  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+    for (int64_t inputs : {33, 1025})
+      check(spanDotKernel(format, inputs, 1, 16, /*bank=*/false), 128 * 16 * ((inputs + 1023) / 1024), 16, {},
+            {(inputs + 1023) / 1024, 1, 1});
 }
 
 TEST_F(BackendsAgree, SpanDotOfABank) {

@@ -133,8 +133,9 @@ bool KernelLowering::lowerMemory(Operation &op) {
         return true;
       })
       .Case<SpanDotOp>([&](SpanDotOp dot) {
-        known[dot.getResult()] = lowerSpanDot(m, dot, weights.find(dot.getWeights())->second,
-                                              memories[dot.getActivations()], [&](Value v) { return scalar(v); });
+        known[dot.getResult()] =
+            lowerSpanDot(m, dot, weights.find(dot.getWeights())->second, memories[dot.getActivations()], matrices,
+                         [&](Value v) { return scalar(v); });
         return true;
       })
       .Case<UnpackOp>([&](UnpackOp unpack) {

@@ -1,5 +1,6 @@
 // One kernel on its way to one invocation for each lane: what each of its values and memories became. KernelToLanes.cpp
-// drives; Arithmetic.cpp, Accesses.cpp and Lanes.cpp lower the ops of one kind each.
+// drives; Arithmetic.cpp, Accesses.cpp and Lanes.cpp lower the ops of one kind each, ParallelSpans.cpp loops over
+// spans.
 #pragma once
 
 #include "backends/vulkan/compiler/Machine.h"
@@ -30,6 +31,10 @@ private:
   void lower(mlir::Operation &op);
   void lowerFor(mlir::scf::ForOp op);
   void lowerIf(mlir::scf::IfOp op);
+  /// Waves of 32 invocations that do a program together: more than one where rows are few and the kernel allows it.
+  int64_t parallelWaves();
+  int64_t parallelSpanWords();
+  bool lowerParallelSpans(mlir::scf::ForOp op);
   void lowerConstant(mlir::arith::ConstantOp op);
   bool lowerShape(mlir::Operation &op);
   bool lowerArithmetic(mlir::Operation &op);
@@ -39,6 +44,8 @@ private:
   llvm::SmallVector<mlir::Value> &values(mlir::Value value) { return known[value]; }
   mlir::Value scalar(mlir::Value value) { return known[value].front(); }
   void set(mlir::Value result, mlir::Value value) { known[result] = {value}; }
+  /// What a loop carries into its first iteration.
+  llvm::SmallVector<mlir::Value> startOf(mlir::Value initial);
   unsigned countOf(mlir::Type type) {
     auto vector = mlir::dyn_cast<mlir::VectorType>(type);
     return vector ? vector.getNumElements() / kernel::kQuantum : 1;
@@ -87,7 +94,8 @@ private:
   llvm::DenseMap<mlir::Value, Memory> memories;
   llvm::DenseMap<mlir::Value, PackedWeights> weights;
   llvm::DenseMap<mlir::Value, kernel::StageOp> virtualStages;
-  Memory scratch;
+  Memory scratch, spanSums, matrices;
+  int64_t waves = 1;
   llvm::DenseSet<mlir::Operation *> barriers;
   bool supported = true;
 };

@@ -89,6 +89,16 @@ LogicalResult KernelLowering::layOut() {
   scratch.local = true;
   scratch.name = "scratch";
   scratch.localElements = kScratchWords;
+  if (function
+          .walk([&](SpanDotOp dot) {
+            return usesMatrices(m.profile, dot) ? WalkResult::interrupt() : WalkResult::advance();
+          })
+          .wasInterrupted())
+    matrices = {.name = "matrices", .local = true, .localElements = kMatrixWords};
+  waves = parallelWaves();
+  if (waves > 1)
+    spanSums = {.name = "span_sums", .local = true, .localElements = parallelSpanWords()};
+  bytes += 4 * (matrices.localElements + spanSums.localElements);
   llvm::sort(stageable, [](auto &a, auto &b) { return a.first > b.first; });
   for (auto &[size, local] : stageable) {
     if (bytes <= m.profile.sharedBytes)
@@ -102,6 +112,7 @@ LogicalResult KernelLowering::layOut() {
     return function.emitOpError("expects at most ")
            << m.profile.sharedBytes << " bytes of shared memory, got " << bytes;
   target->setAttr("freeport.shared_bytes", builder.getI64IntegerAttr(bytes));
+  target->setAttr("freeport.invocations", builder.getI64IntegerAttr(kQuantum * waves));
   return success();
 }
 
@@ -111,7 +122,7 @@ LogicalResult KernelLowering::run() {
   builder.setInsertionPointToStart(main.addEntryBlock());
   if (failed(layOut()))
     return failure();
-  m.enter();
+  m.enter(waves);
   unsigned count = function.getNumMemoryArguments();
   for (unsigned number = 0; number < function.getNumArguments(); ++number) {
     Value word = m.parameter(3 + number);
@@ -152,6 +163,10 @@ void KernelLowering::lower(Operation &op) {
     return lowerIf(condition);
   if (auto constant = dyn_cast<arith::ConstantOp>(op))
     return lowerConstant(constant);
+  if (waves > 1 && isa<StoreOp, StoreLanesOp, ScatterOp, StoreGroupOp>(op)) {
+    m.when(m.equal(m.wave(), m.i32(0)), [&] { lowerMemory(op); });
+    return;
+  }
   if (lowerShape(op) || lowerMemory(op) || lowerLanes(op) || lowerArithmetic(op))
     return;
   op.emitOpError("has no lowering to SPIR-V");
@@ -164,14 +179,19 @@ void KernelLowering::lower(Operation &op) {
 // Control and shape
 //===----------------------------------------------------------------------===//
 
+SmallVector<Value> KernelLowering::startOf(Value initial) {
+  SmallVector<Value> start = values(initial);
+  if (matchPattern(initial, m_PosZeroFloat()) && getElementTypeOrSelf(initial.getType()).isF32())
+    start.assign(start.size(), m.zero());
+  return start;
+}
+
 void KernelLowering::lowerFor(scf::ForOp op) {
+  if (lowerParallelSpans(op))
+    return;
   SmallVector<Value> initial;
-  for (Value value : op.getInitArgs()) {
-    SmallVector<Value> start = values(value);
-    if (matchPattern(value, m_PosZeroFloat()) && getElementTypeOrSelf(value.getType()).isF32())
-      start.assign(start.size(), m.zero());
-    initial.append(start);
-  }
+  for (Value value : op.getInitArgs())
+    initial.append(startOf(value));
   auto assign = [&](ValueRange targets, ValueRange flat) {
     for (Value target : targets) {
       unsigned count = countOf(target.getType());

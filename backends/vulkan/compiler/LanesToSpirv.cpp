@@ -21,7 +21,7 @@ namespace {
 using spirv::Capability;
 using spirv::Extension;
 
-spirv::VerCapExtAttr capabilities(MLIRContext *context, const Profile &profile, bool arrays) {
+spirv::VerCapExtAttr capabilities(MLIRContext *context, const Profile &profile, bool arrays, bool matrices) {
   SmallVector<Capability> list = {Capability::Shader, Capability::StorageBuffer8BitAccess};
   SmallVector<Extension> extensions = {Extension::SPV_KHR_8bit_storage};
   if (profile.storage16) {
@@ -40,7 +40,35 @@ spirv::VerCapExtAttr capabilities(MLIRContext *context, const Profile &profile, 
   }
   if (arrays)
     list.push_back(Capability::StorageBufferArrayDynamicIndexing);
-  return spirv::VerCapExtAttr::get(spirv::Version::V_1_5, list, extensions, context);
+  if (matrices) {
+    list.append({Capability::Int8, Capability::VulkanMemoryModel, Capability::CooperativeMatrixKHR});
+    extensions.push_back(Extension::SPV_KHR_cooperative_matrix);
+  }
+  spirv::Version version = profile.matrixInputs ? spirv::Version::V_1_6 : spirv::Version::V_1_5;
+  return spirv::VerCapExtAttr::get(version, list, extensions, context);
+}
+
+/// Cooperative matrices come with Vulkan's memory model: there, an access to memory that invocations share says so, and
+/// a barrier says that it makes what was written available and visible.
+void useVulkanMemoryModel(spirv::ModuleOp module) {
+  auto isShared = [](Value pointer) {
+    return llvm::is_contained({spirv::StorageClass::Workgroup, spirv::StorageClass::StorageBuffer},
+                              cast<spirv::PointerType>(pointer.getType()).getStorageClass());
+  };
+  auto shared = spirv::MemoryAccessAttr::get(module.getContext(), spirv::MemoryAccess::NonPrivatePointer);
+  module.walk([&](Operation *op) {
+    if (auto load = dyn_cast<spirv::LoadOp>(op); load && isShared(load.getPtr()))
+      load.setMemoryAccessAttr(shared);
+    else if (auto store = dyn_cast<spirv::StoreOp>(op); store && isShared(store.getPtr()))
+      store.setMemoryAccessAttr(shared);
+    else if (auto load = dyn_cast<spirv::KHRCooperativeMatrixLoadOp>(op))
+      load.setMemoryOperandAttr(shared);
+    else if (auto store = dyn_cast<spirv::KHRCooperativeMatrixStoreOp>(op))
+      store.setMemoryOperandAttr(shared);
+    else if (auto barrier = dyn_cast<spirv::ControlBarrierOp>(op))
+      barrier.setMemorySemantics(barrier.getMemorySemantics() | spirv::MemorySemantics::MakeAvailable |
+                                 spirv::MemorySemantics::MakeVisible);
+  });
 }
 
 struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
@@ -64,7 +92,9 @@ struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
       return pointer.getStorageClass() == spirv::StorageClass::StorageBuffer &&
              isa<spirv::ArrayType>(pointer.getPointeeType());
     });
-    spirv::VerCapExtAttr needs = capabilities(context, profile, arrays);
+    bool matrices =
+        kernel.walk([](spirv::KHRCooperativeMatrixMulAddOp) { return WalkResult::interrupt(); }).wasInterrupted();
+    spirv::VerCapExtAttr needs = capabilities(context, profile, arrays, matrices);
     auto environment = spirv::TargetEnvAttr::get(needs, spirv::getDefaultResourceLimits(context),
                                                  spirv::ClientAPI::Vulkan, spirv::Vendor::Unknown,
                                                  spirv::DeviceType::Unknown, spirv::TargetEnvAttr::kUnknownDeviceID);
@@ -84,11 +114,13 @@ struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
     OpBuilder builder(kernel);
     Location location = kernel.getLoc();
     auto module = builder.create<spirv::ModuleOp>(location, spirv::AddressingModel::Logical,
-                                                  spirv::MemoryModel::GLSL450, needs, kernel.getName());
+                                                  matrices ? spirv::MemoryModel::Vulkan : spirv::MemoryModel::GLSL450,
+                                                  needs, kernel.getName());
     for (NamedAttribute attribute : kernel->getDiscardableAttrs())
       module->setAttr(attribute.getName(), attribute.getValue());
     module->removeAttr("freeport.interface");
     module->setAttr("freeport.arrays", builder.getBoolAttr(arrays));
+    module->setAttr("freeport.matrices", builder.getBoolAttr(matrices));
     Block *body = module.getBody();
     for (Operation &op : llvm::make_early_inc_range(*kernel.getBody()))
       op.moveBefore(body, body->end());
@@ -96,8 +128,9 @@ struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
     auto main = module.lookupSymbol<spirv::FuncOp>("main");
     auto interface = llvm::to_vector(cast<ArrayAttr>(kernel->getAttr("freeport.interface")).getValue());
     builder.create<spirv::EntryPointOp>(location, spirv::ExecutionModel::GLCompute, main, interface);
+    auto invocations = static_cast<int32_t>(cast<IntegerAttr>(kernel->getAttr("freeport.invocations")).getInt());
     builder.create<spirv::ExecutionModeOp>(location, main, spirv::ExecutionMode::LocalSize,
-                                           ArrayRef<int32_t>{32, 1, 1});
+                                           ArrayRef<int32_t>{32, invocations / 32, 1});
     if (profile.floatControls)
       for (auto mode : {spirv::ExecutionMode::RoundingModeRTE, spirv::ExecutionMode::SignedZeroInfNanPreserve})
         builder.create<spirv::ExecutionModeOp>(location, main, mode, ArrayRef<int32_t>{32});
@@ -105,6 +138,8 @@ struct ConvertToSpirv : PassWrapper<ConvertToSpirv, OperationPass<ModuleOp>> {
       if (isa<spirv::FAddOp, spirv::FSubOp, spirv::FMulOp>(op))
         op->setAttr("no_contraction", builder.getUnitAttr());
     });
+    if (matrices)
+      useVulkanMemoryModel(module);
     kernel.erase();
     return success();
   }

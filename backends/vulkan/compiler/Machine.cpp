@@ -127,7 +127,7 @@ static Value component(Machine &m, Value vector, int32_t number) {
   return m.create<spirv::CompositeExtractOp>(vector, ArrayRef<int32_t>{number});
 }
 
-void Machine::enter() {
+void Machine::enter(int64_t waves) {
   auto vector = VectorType::get(3, i32Type());
   Value workgroup = builtin("workgroup_id", "WorkgroupId", vector);
   for (int dimension = 0; dimension < 3; ++dimension)
@@ -138,6 +138,11 @@ void Machine::enter() {
   laneValue = profile.subgroup == kernel::kQuantum
                   ? subgroupLaneValue
                   : component(*this, builtin("local_id", "LocalInvocationId", vector), 0);
+  // A wave of 32 is a subgroup there.
+  waveValue = waves == 1 ? i32(0)
+              : profile.subgroup == kernel::kQuantum
+                  ? builtin("subgroup_id", "SubgroupId", i32Type())
+                  : component(*this, builtin("local_id", "LocalInvocationId", vector), 1);
   zeroValue = fromBits(shiftRight(laneValue, i32(5))); // lanes are below 32
 }
 

@@ -18,10 +18,10 @@ namespace freeport::vulkan {
 struct Memory {
   std::string name;
   bool local = false;
-  uint32_t binding = 0;      ///< arguments
-  int64_t pieces = 1;        ///< bindings that show parts of it
-  int64_t localElements = 0; ///< each a word, whatever its type
-  mlir::Value byteOffset;    ///< arguments: added to every address
+  uint32_t binding = 0;        ///< arguments
+  int64_t pieces = 1;          ///< bindings that show parts of it
+  int64_t localElements = 0;   ///< each a word, whatever its type
+  mlir::Value byteOffset = {}; ///< arguments: added to every address
 };
 
 /// A place in a Memory: a piece, and bytes from its start.
@@ -98,11 +98,13 @@ public:
   llvm::SmallVector<mlir::Value> branch(mlir::Value condition, mlir::TypeRange types, Branch then, Branch otherwise);
   void when(mlir::Value condition, llvm::function_ref<void()> then);
 
-  /// Loads what holds for the whole kernel, at its start; before anything else.
-  void enter();
+  /// Loads what holds for the whole kernel, at its start; before anything else. `waves` of 32 invocations do a program.
+  void enter(int64_t waves);
   /// The invocation's lane, 0 to 31, its place in its subgroup, and its program's place in the grid.
   mlir::Value lane() { return laneValue; }
   mlir::Value subgroupLane() { return subgroupLaneValue; }
+  /// Which of the program's waves the invocation belongs to.
+  mlir::Value wave() { return waveValue; }
   mlir::Value workgroup(int64_t dimension) { return workgroupValues[dimension]; }
   /// Word `number` of the dispatch's block of sizes.
   mlir::Value parameter(int64_t number);
@@ -115,6 +117,10 @@ public:
   void storeByte(mlir::Value value, const Memory &memory, Address at);
   mlir::Value loadHalf(const Memory &memory, Address at);
   void storeHalf(mlir::Value value, const Memory &memory, Address at);
+  /// Where word `word` of local memory lies, as SPIR-V's ops on matrices want it.
+  mlir::Value localPointer(const Memory &memory, int64_t word) {
+    return pointer(memory, 4, {mlir::Value(), i32(4 * word)});
+  }
 
   /// The variables that the kernel uses, for its entry point.
   llvm::SmallVector<mlir::spirv::GlobalVariableOp> variables;
@@ -134,7 +140,7 @@ private:
                    llvm::function_ref<mlir::Value(mlir::ValueRange)> body);
 
   mlir::ModuleOp module;
-  mlir::Value laneValue, subgroupLaneValue, zeroValue, workgroupValues[3];
+  mlir::Value laneValue, subgroupLaneValue, waveValue, zeroValue, workgroupValues[3];
 };
 
 /// A value for each row block and token: sums over one span (SpanDot.cpp).
@@ -144,8 +150,11 @@ struct PackedWeights {
   int64_t unitsPerPiece; ///< entries of a bank or row blocks of a matrix
 };
 llvm::SmallVector<mlir::Value> lowerSpanDot(Machine &machine, kernel::SpanDotOp op, const PackedWeights &weights,
-                                            const Memory &activations,
+                                            const Memory &activations, const Memory &matrices,
                                             llvm::function_ref<mlir::Value(mlir::Value)> scalar);
+/// Whether a span_dot multiplies cooperative matrices, and the words of local memory that it needs for them.
+bool usesMatrices(const Profile &profile, kernel::SpanDotOp op);
+constexpr int64_t kMatrixWords = 1088;
 /// `weights[row, 32 * group + lane]`.
 mlir::Value lowerUnpack(Machine &machine, const PackedWeights &weights, mlir::Value row, mlir::Value group);
 

@@ -20,6 +20,20 @@ llvm::ArrayRef<Profile> profiles() {
        .integerDot = true,
        .floatControls = true,
        .sharedBytes = 32 << 10},
+      {.name = "matrix16",
+       .subgroup = 32,
+       .storage16 = true,
+       .integerDot = true,
+       .floatControls = true,
+       .matrixInputs = 16,
+       .sharedBytes = 32 << 10},
+      {.name = "matrix32",
+       .subgroup = 32,
+       .storage16 = true,
+       .integerDot = true,
+       .floatControls = true,
+       .matrixInputs = 32,
+       .sharedBytes = 32 << 10},
   };
   return list;
 }

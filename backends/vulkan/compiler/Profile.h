@@ -16,6 +16,8 @@ struct Profile {
   bool integerDot = false; ///< packed 4x8 dot products; else bytes are multiplied one by one
   /// The execution modes that fix the rounding and keep the sign of zero; without them Vulkan promises neither.
   bool floatControls = false;
+  /// K of cooperative matrices of signed bytes, 16 x K by K x 16, with a subgroup of 32; 0: none.
+  int64_t matrixInputs = 0;
   int64_t sharedBytes = 16 << 10;
   int64_t range = int64_t(1) << 27; ///< bytes that one binding may show; the least that Vulkan guarantees
 };

@@ -18,7 +18,8 @@ llvm::Expected<Executable> serialize(ModuleOp module, const Profile &profile) {
   std::vector<flatbuffers::Offset<Kernel>> kernels;
   int64_t shared = 0;
   size_t buffers = 0;
-  bool arrays = false;
+  bool arrays = false, matrices = false;
+  int64_t invocations = 0;
   for (spirv::ModuleOp kernel : modules) {
     SmallVector<uint32_t, 0> words;
     spirv::SerializationOptions options;
@@ -39,6 +40,8 @@ llvm::Expected<Executable> serialize(ModuleOp module, const Profile &profile) {
     }
     buffers = std::max(buffers, descriptors);
     shared = std::max(shared, cast<IntegerAttr>(kernel->getAttr("freeport.shared_bytes")).getInt());
+    matrices |= cast<BoolAttr>(kernel->getAttr("freeport.matrices")).getValue();
+    invocations = std::max(invocations, cast<IntegerAttr>(kernel->getAttr("freeport.invocations")).getInt());
     arrays |= cast<BoolAttr>(kernel->getAttr("freeport.arrays")).getValue();
     auto name = b.CreateString(kernel.getName()->str());
     auto code = b.CreateVector(words.data(), words.size());
@@ -48,9 +51,9 @@ llvm::Expected<Executable> serialize(ModuleOp module, const Profile &profile) {
   FinishModuleBuffer(b, CreateModule(b, b.CreateVector(kernels)));
 
   Executable executable;
-  executable.target = "spirv-1.5";
+  executable.target = profile.matrixInputs ? "spirv-1.6" : "spirv-1.5";
   executable.version = static_cast<uint32_t>(Version::current);
-  executable.conditions = {"vulkan1.2", "storage8"};
+  executable.conditions = {profile.matrixInputs ? "vulkan1.3" : "vulkan1.2", "storage8"};
   if (profile.storage16)
     executable.conditions.push_back("storage16");
   if (profile.integerDot)
@@ -61,6 +64,12 @@ llvm::Expected<Executable> serialize(ModuleOp module, const Profile &profile) {
     executable.conditions.insert(executable.conditions.end(), {"rte32", "preserve32"});
   if (arrays)
     executable.conditions.push_back("array_indexing");
+  if (matrices) {
+    std::string inputs = std::to_string(profile.matrixInputs);
+    executable.conditions.insert(executable.conditions.end(),
+                                 {"int8", "memory_model", "cooperative_matrix:16x16x" + inputs});
+  }
+  executable.conditions.push_back("invocations:" + std::to_string(invocations));
   executable.conditions.push_back("shared:" + std::to_string(shared));
   executable.conditions.push_back("storage_buffers:" + std::to_string(buffers));
   executable.content.assign(reinterpret_cast<const char *>(b.GetBufferPointer()),

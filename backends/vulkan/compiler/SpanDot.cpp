@@ -14,15 +14,18 @@ int64_t inputsPerWord(BlockFormat format) {
   return format == BlockFormat::f32 ? 1 : format == BlockFormat::q8 ? 4 : format == BlockFormat::q4 ? 8 : 2;
 }
 
+/// Rows and columns of the matrices of dots.
+constexpr int64_t kMatrixRows = 16, kMatrixTokens = 16;
+
 /// Bytes of a record before its scales.
 int64_t payloadBytes(BlockFormat format) { return 4 * kQuantum * kQuantum / inputsPerWord(format); }
 
 class SpanDotLowering {
 public:
   SpanDotLowering(Machine &m, kernel::SpanDotOp op, const PackedWeights &weights, const Memory &activations,
-                  function_ref<Value(Value)> scalar)
-      : m(m), op(op), weights(weights), activations(activations), scalar(scalar), format(weights.type.getFormat()),
-        activationType(op.getActivations().getType()) {}
+                  const Memory &matrices, function_ref<Value(Value)> scalar)
+      : m(m), op(op), weights(weights), activations(activations), matrices(matrices), scalar(scalar),
+        format(weights.type.getFormat()), activationType(op.getActivations().getType()) {}
 
   SmallVector<Value> lower() {
     lane = m.lane();
@@ -33,8 +36,13 @@ public:
     Value first = m.multiply(scalar(op.getSpan()), m.i32(kQuantum)), groups = m.i32(weights.type.getGroups());
     Value last = m.add(first, m.i32(kQuantum));
     last = m.select(m.less(last, groups), last, groups);
+    bool multiplies = usesMatrices(m.profile, op);
+    if (multiplies)
+      placeTokens();
     SmallVector<Value> zeros(rows.size() * tokens.size(), m.zero());
     return m.loop(first, last, m.i32(1), zeros, [&](Value group, ValueRange sums) {
+      if (multiplies)
+        return addMatrices(group, sums);
       return weights.type.isQuantized() ? addQuantized(group, sums) : addFloats(group, sums);
     });
   }
@@ -62,53 +70,150 @@ private:
     return m.loadWord(activations, {Value(), m.add(m.add(token, offset), m.i32(constant))});
   }
 
-  SmallVector<Value> addQuantized(Value group, ValueRange sums) {
-    bool q4 = format == BlockFormat::q4;
-    Value recordOffset = m.multiply(group, m.i32(weights.type.getRecordBytes()));
-    Value codeOffset = m.multiply(group, m.i32(kQuantum)), wordOffset = m.multiply(group, m.i32(4));
-    int64_t words = q4 ? 4 : 8, scalesAt = kQuantum * activationType.getGroups();
-    struct Token {
-      SmallVector<Value> words;
-      Value scale, bias;
-    };
-    SmallVector<Token> inputs;
+  //===--------------------------------------------------------------------===//
+  // Quantised: a group's exact dot, then one product of scales, one product, one sum
+  //===--------------------------------------------------------------------===//
+
+  struct Scale {
+    Value scale;
+    Value bias; ///< of q4: its codes stay unsigned, 0 to 15, which adds 8 times the sum of the bytes
+  };
+  SmallVector<Scale> tokenScales(Value group) {
+    Value wordOffset = m.multiply(group, m.i32(4));
+    int64_t scalesAt = kQuantum * activationType.getGroups(), sumsAt = scalesAt + 4 * activationType.getGroups();
+    SmallVector<Scale> scales;
     for (Value token : tokens) {
-      Token &input = inputs.emplace_back();
+      Scale &scale = scales.emplace_back();
+      scale.scale = m.fromBits(activationWord(token, wordOffset, scalesAt));
+      if (format == BlockFormat::q4)
+        scale.bias = m.multiply(activationWord(token, wordOffset, sumsAt), m.i32(-8));
+    }
+    return scales;
+  }
+
+  /// The lane's row of a record, four inputs a word, ascending.
+  SmallVector<Value> rowCodes(const Address &row, Value recordOffset) {
+    SmallVector<Value> codes;
+    for (int64_t word = 0; word < kQuantum / inputsPerWord(format); ++word) {
+      Value code = weightWord(row, recordOffset, 4 * kQuantum * word);
+      if (format == BlockFormat::q8) {
+        codes.push_back(code);
+        continue;
+      }
+      codes.push_back(m.bitAnd(code, m.i32(0x0F0F0F0F)));
+      codes.push_back(m.bitAnd(m.shiftRight(code, m.i32(4)), m.i32(0x0F0F0F0F)));
+    }
+    return codes;
+  }
+
+  Value rowScale(const Address &row, Value recordOffset) {
+    Value bytes = m.add(m.add(row.bytes, recordOffset), m.i32(payloadBytes(format)));
+    return m.halfToFloat(m.loadHalf(weights.memory, {row.piece, m.add(bytes, m.multiply(lane, m.i32(2)))}));
+  }
+
+  Value addGroup(Value sum, Value dot, Value rowScale, const Scale &token) {
+    return m.add(sum, m.multiply(m.toFloat(dot), m.multiply(rowScale, token.scale)));
+  }
+
+  SmallVector<Value> addQuantized(Value group, ValueRange sums) {
+    Value recordOffset = m.multiply(group, m.i32(weights.type.getRecordBytes()));
+    Value codeOffset = m.multiply(group, m.i32(kQuantum));
+    SmallVector<Scale> scales = tokenScales(group);
+    SmallVector<SmallVector<Value>> inputs;
+    for (Value token : tokens) {
+      SmallVector<Value> &words = inputs.emplace_back();
       for (int64_t word = 0; word < kQuantum / 4; ++word)
-        input.words.push_back(activationWord(token, codeOffset, 4 * word));
-      input.scale = m.fromBits(activationWord(token, wordOffset, scalesAt));
-      // Codes of q4 stay unsigned, 0 to 15; what that adds is 8 times the sum of the bytes.
-      if (q4)
-        input.bias =
-            m.multiply(activationWord(token, wordOffset, scalesAt + 4 * activationType.getGroups()), m.i32(-8));
+        words.push_back(activationWord(token, codeOffset, 4 * word));
     }
     SmallVector<Value> next;
     for (const Address &row : rows) {
-      SmallVector<Value> codes;
-      for (int64_t word = 0; word < words; ++word) {
-        Value code = weightWord(row, recordOffset, 4 * kQuantum * word);
-        if (!q4) {
-          codes.push_back(code);
-          continue;
-        }
-        codes.push_back(m.bitAnd(code, m.i32(0x0F0F0F0F)));
-        codes.push_back(m.bitAnd(m.shiftRight(code, m.i32(4)), m.i32(0x0F0F0F0F)));
-      }
-      Value scaleBytes = m.add(m.add(row.bytes, recordOffset), m.i32(payloadBytes(format)));
-      scaleBytes = m.add(scaleBytes, m.multiply(lane, m.i32(2)));
-      Value rowScale = m.halfToFloat(m.loadHalf(weights.memory, {row.piece, scaleBytes}));
-      for (const Token &input : inputs) {
-        Value dot = input.bias;
-        for (auto [code, word] : llvm::zip(codes, input.words)) {
-          Value part = m.dot4(code, q4, word);
+      SmallVector<Value> codes = rowCodes(row, recordOffset);
+      Value scale = rowScale(row, recordOffset);
+      for (auto [token, words] : llvm::zip(scales, inputs)) {
+        Value dot = token.bias;
+        for (auto [code, word] : llvm::zip(codes, words)) {
+          Value part = m.dot4(code, format == BlockFormat::q4, word);
           dot = dot ? m.add(dot, part) : part;
         }
-        Value product = m.multiply(m.toFloat(dot), m.multiply(rowScale, input.scale));
-        next.push_back(m.add(sums[next.size()], product));
+        next.push_back(addGroup(sums[next.size()], dot, scale, token));
       }
     }
     return next;
   }
+
+  //===--------------------------------------------------------------------===//
+  // Quantised, 16 tokens: cooperative matrices, 32 rows x 32 inputs by 32 inputs x 16 tokens
+  //===--------------------------------------------------------------------===//
+
+  // Local memory, in words: the rows' codes and the tokens' codes, 8 words apart by 12 against bank conflicts, 16-byte
+  // aligned as matrices must be; the dots, a column of 32 rows for each token.
+  static constexpr int64_t kPitch = 12, kTokensAt = kQuantum * kPitch, kDotsAt = kTokensAt + kMatrixTokens * kPitch;
+  static_assert(kDotsAt + kMatrixTokens * kQuantum == kMatrixWords);
+
+  Address localWord(Value word) { return {Value(), m.shiftLeft(word, m.i32(2))}; }
+
+  /// The word of a token's group that each lane copies: four tokens at a time, eight words each.
+  void placeTokens() {
+    Value word = m.bitAnd(lane, m.i32(7)), number = m.shiftRight(lane, m.i32(3));
+    for (int64_t first = 0; first < kMatrixTokens; first += 4) {
+      Value token = tokens[first];
+      for (int64_t other = 1; other < 4; ++other)
+        token = m.select(m.equal(number, m.i32(other)), tokens[first + other], token);
+      copiedTokens.push_back(m.add(token, m.shiftLeft(word, m.i32(2))));
+    }
+    copiedTo = m.add(m.add(m.multiply(number, m.i32(kPitch)), word), m.i32(kTokensAt));
+  }
+
+  Value matrix(int64_t rows, int64_t columns, spirv::CooperativeMatrixUseKHR use,
+               spirv::CooperativeMatrixLayoutKHR layout, int64_t word) {
+    auto type = spirv::CooperativeMatrixType::get(m.builder.getI8Type(), rows, columns, spirv::Scope::Subgroup, use);
+    return m.create<spirv::KHRCooperativeMatrixLoadOp>(type, m.localPointer(matrices, word), layout, m.i32(kPitch),
+                                                       spirv::MemoryAccessAttr());
+  }
+
+  SmallVector<Value> addMatrices(Value group, ValueRange sums) {
+    using Use = spirv::CooperativeMatrixUseKHR;
+    using Layout = spirv::CooperativeMatrixLayoutKHR;
+    using Operands = spirv::CooperativeMatrixOperandsKHR;
+    Value recordOffset = m.multiply(group, m.i32(weights.type.getRecordBytes()));
+    Value codeOffset = m.multiply(group, m.i32(kQuantum));
+    SmallVector<Scale> scales = tokenScales(group);
+    for (auto [number, token] : llvm::enumerate(copiedTokens))
+      m.storeWord(activationWord(token, codeOffset, 0), matrices,
+                  localWord(m.add(copiedTo, m.i32(4 * kPitch * number))));
+    auto dots = spirv::CooperativeMatrixType::get(m.i32Type(), kMatrixRows, kMatrixTokens, spirv::Scope::Subgroup,
+                                                  Use::MatrixAcc);
+    auto isSigned = spirv::CooperativeMatrixOperandsKHRAttr::get(
+        m.builder.getContext(), Operands::ASigned | Operands::BSigned | Operands::CSigned | Operands::ResultSigned);
+    int64_t inputs = m.profile.matrixInputs;
+    SmallVector<Value> next;
+    for (const Address &row : rows) {
+      Value scale = rowScale(row, recordOffset);
+      for (auto [number, code] : llvm::enumerate(rowCodes(row, recordOffset)))
+        m.storeWord(code, matrices, localWord(m.add(m.multiply(lane, m.i32(kPitch)), m.i32(number))));
+      m.barrier();
+      for (int64_t first = 0; first < kQuantum; first += kMatrixRows) {
+        Value dot = m.create<spirv::CompositeConstructOp>(dots, ValueRange{m.i32(0)});
+        for (int64_t input = 0; input < kQuantum; input += inputs) {
+          Value a = matrix(kMatrixRows, inputs, Use::MatrixA, Layout::RowMajor, first * kPitch + input / 4);
+          Value b = matrix(inputs, kMatrixTokens, Use::MatrixB, Layout::ColumnMajor, kTokensAt + input / 4);
+          dot = m.create<spirv::KHRCooperativeMatrixMulAddOp>(dots, a, b, dot, isSigned);
+        }
+        m.create<spirv::KHRCooperativeMatrixStoreOp>(m.localPointer(matrices, kDotsAt + first), dot,
+                                                     Layout::ColumnMajor, m.i32(kQuantum), spirv::MemoryAccessAttr());
+      }
+      m.barrier();
+      for (auto [number, token] : llvm::enumerate(scales)) {
+        Value dot = m.loadWord(matrices, localWord(m.add(lane, m.i32(kDotsAt + kQuantum * number))));
+        next.push_back(addGroup(sums[next.size()], token.bias ? m.add(dot, token.bias) : dot, scale, token));
+      }
+    }
+    return next;
+  }
+
+  //===--------------------------------------------------------------------===//
+  // Floats
+  //===--------------------------------------------------------------------===//
 
   SmallVector<Value> addFloats(Value group, ValueRange sums) {
     int64_t perWord = inputsPerWord(format);
@@ -150,20 +255,26 @@ private:
   Machine &m;
   kernel::SpanDotOp op;
   const PackedWeights &weights;
-  const Memory &activations;
+  const Memory &activations, &matrices;
   function_ref<Value(Value)> scalar;
   BlockFormat format;
   kernel::ActivationsType activationType;
   Value lane;
   SmallVector<Address> rows; ///< the first record of each row block
   SmallVector<Value> tokens; ///< where each token's record begins, in bytes
+  SmallVector<Value> copiedTokens;
+  Value copiedTo;
 };
 
 } // namespace
 
 SmallVector<Value> lowerSpanDot(Machine &machine, kernel::SpanDotOp op, const PackedWeights &weights,
-                                const Memory &activations, function_ref<Value(Value)> scalar) {
-  return SpanDotLowering(machine, op, weights, activations, scalar).lower();
+                                const Memory &activations, const Memory &matrices, function_ref<Value(Value)> scalar) {
+  return SpanDotLowering(machine, op, weights, activations, matrices, scalar).lower();
+}
+
+bool usesMatrices(const Profile &profile, kernel::SpanDotOp op) {
+  return profile.matrixInputs && op.getTokens().size() == kMatrixTokens && op.getWeights().getType().isQuantized();
 }
 
 Value lowerUnpack(Machine &m, const PackedWeights &weights, Value row, Value group) {

@@ -1,6 +1,8 @@
 // Queries and creation. Features that Vulkan 1.3 took in are asked for as extensions where the device is older.
 #include "backends/vulkan/runtime/capabilities.h"
 
+#include "backends/vulkan/runtime/cooperative_matrix.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,15 +26,19 @@ struct Features {
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
   VkPhysicalDeviceShaderIntegerDotProductFeatures dot = structure<VkPhysicalDeviceShaderIntegerDotProductFeatures>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
+  VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = structure<VkPhysicalDeviceCooperativeMatrixFeaturesKHR>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
 
-  Features(bool with_subgroup, bool with_dot) {
+  Features(bool with_subgroup, bool with_dot, bool with_matrix) {
     core.pNext = &v11;
     v11.pNext = &v12;
     void **next = &v12.pNext;
     if (with_subgroup)
       *next = &subgroup, next = &subgroup.pNext;
     if (with_dot)
-      *next = &dot;
+      *next = &dot, next = &dot.pNext;
+    if (with_matrix)
+      *next = &matrix;
   }
   Features(const Features &) = delete;
 };
@@ -60,6 +66,26 @@ std::string uuid_text(const uint8_t (&bytes)[VK_UUID_SIZE]) {
   for (size_t i = 0; i < VK_UUID_SIZE; ++i)
     text += fmt::format("{}{:02x}", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", bytes[i]);
   return text;
+}
+
+/// The products of signed bytes with sums of 32 bits that a subgroup computes.
+std::vector<MatrixShape> query_matrices(const Instance &instance, VkPhysicalDevice device) {
+  auto query = reinterpret_cast<PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR>(
+      vkGetInstanceProcAddr(instance.handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
+  uint32_t count = 0;
+  if (!query || query(device, &count, nullptr) != VK_SUCCESS)
+    return {};
+  std::vector<VkCooperativeMatrixPropertiesKHR> offered(
+      count, structure<VkCooperativeMatrixPropertiesKHR>(VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR));
+  if (query(device, &count, offered.data()) != VK_SUCCESS)
+    return {};
+  std::vector<MatrixShape> shapes;
+  for (const VkCooperativeMatrixPropertiesKHR &entry : offered)
+    if (entry.AType == VK_COMPONENT_TYPE_SINT8_KHR && entry.BType == VK_COMPONENT_TYPE_SINT8_KHR &&
+        entry.CType == VK_COMPONENT_TYPE_SINT32_KHR && entry.ResultType == VK_COMPONENT_TYPE_SINT32_KHR &&
+        entry.scope == VK_SCOPE_SUBGROUP_KHR && !entry.saturatingAccumulation)
+      shapes.push_back({entry.MSize, entry.NSize, entry.KSize});
+  return shapes;
 }
 
 /// A family for compute alone where there is one, so that the desktop's work is not in the way.
@@ -101,6 +127,7 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
   const bool knows_subgroup = v13 || extensions.has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   const bool knows_dot = v13 || extensions.has(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
   const bool knows_size = v13 || extensions.has(VK_KHR_MAINTENANCE_4_EXTENSION_NAME);
+  const bool knows_matrix = v13 && extensions.has(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
   result.import_host = extensions.has(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 
   VkPhysicalDeviceProperties2 properties =
@@ -115,6 +142,8 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
       structure<VkPhysicalDeviceMaintenance4Properties>(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
   VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = structure<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>(
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT);
+  VkPhysicalDeviceCooperativeMatrixPropertiesKHR matrix = structure<VkPhysicalDeviceCooperativeMatrixPropertiesKHR>(
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR);
   properties.pNext = &v11;
   v11.pNext = &v12;
   void **next = &v12.pNext;
@@ -123,7 +152,9 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
   if (knows_size)
     *next = &size, next = &size.pNext;
   if (result.import_host)
-    *next = &import;
+    *next = &import, next = &import.pNext;
+  if (knows_matrix)
+    *next = &matrix;
   vkGetPhysicalDeviceProperties2(device, &properties);
   result.driver = fmt::format("{} {}", v12.driverName, v12.driverInfo);
   result.driver_id = v12.driverID;
@@ -139,7 +170,7 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
   result.preserve32 = v12.shaderSignedZeroInfNanPreserveFloat32;
   result.import_alignment = import.minImportedHostPointerAlignment;
 
-  Features features(knows_subgroup, knows_dot);
+  Features features(knows_subgroup, knows_dot, knows_matrix);
   vkGetPhysicalDeviceFeatures2(device, &features.core);
   result.storage8 = features.v12.storageBuffer8BitAccess;
   result.storage16 = features.v11.storageBuffer16BitAccess;
@@ -151,6 +182,10 @@ Capabilities query_capabilities(const Instance &instance, VkPhysicalDevice devic
   result.integer_dot = features.dot.shaderIntegerDotProduct;
   result.array_indexing = features.core.features.shaderStorageBufferArrayDynamicIndexing;
   result.memory_model = features.v12.vulkanMemoryModel;
+  // Kernels that multiply matrices are written against Vulkan's memory model.
+  if (features.matrix.cooperativeMatrix && result.memory_model &&
+      matrix.cooperativeMatrixSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT)
+    result.matrices = query_matrices(instance, device);
   result.robust_access = features.core.features.robustBufferAccess;
   result.subgroup_control = features.subgroup.subgroupSizeControl && features.subgroup.computeFullSubgroups &&
                             (subgroup.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
@@ -203,6 +238,7 @@ std::string check_condition(const Capabilities &device, std::string_view conditi
     const char *reason;
   } features[] = {
       {"vulkan1.2", device.version >= VK_API_VERSION_1_2, "expects Vulkan 1.2 or newer"},
+      {"vulkan1.3", device.version >= VK_API_VERSION_1_3, "expects Vulkan 1.3 or newer"},
       {"storage8", device.storage8, "expects 8-bit storage buffers (storageBuffer8BitAccess)"},
       {"storage16", device.storage16, "expects 16-bit storage buffers (storageBuffer16BitAccess)"},
       {"int8", device.int8, "expects 8-bit integers (shaderInt8)"},
@@ -212,6 +248,7 @@ std::string check_condition(const Capabilities &device, std::string_view conditi
       {"integer_dot", device.integer_dot, "expects integer dot products (shaderIntegerDotProduct)"},
       {"rte32", device.rte32, "expects rounding to nearest even for f32 (shaderRoundingModeRTEFloat32)"},
       {"preserve32", device.preserve32, "expects the sign of zero to be kept (shaderSignedZeroInfNanPreserveFloat32)"},
+      {"memory_model", device.memory_model, "expects Vulkan's memory model (vulkanMemoryModel)"},
       {"array_indexing", device.array_indexing,
        "expects indexing of buffer arrays (shaderStorageBufferArrayDynamicIndexing)"},
   };
@@ -226,6 +263,18 @@ std::string check_condition(const Capabilities &device, std::string_view conditi
                          device.smallest_subgroup, device.largest_subgroup,
                          device.subgroup_control ? "" : " and no choice (subgroupSizeControl)");
     return "";
+  }
+  if (condition.starts_with("cooperative_matrix:")) {
+    for (const MatrixShape &shape : device.matrices)
+      if (condition == fmt::format("cooperative_matrix:{}x{}x{}", shape.rows, shape.columns, shape.inputs))
+        return "";
+    return fmt::format("expects cooperative matrices of signed bytes of {}, the device offers {}",
+                       condition.substr(condition.find(':') + 1), device.matrices.empty() ? "none" : "others");
+  }
+  if (const int64_t count = number_behind(condition, "invocations:"); count >= 0) {
+    const uint32_t most =
+        std::min(device.limits.maxComputeWorkGroupInvocations, 32 * device.limits.maxComputeWorkGroupSize[1]);
+    return count <= most ? "" : fmt::format("expects {} invocations in a workgroup, the device allows {}", count, most);
   }
   if (const int64_t bytes = number_behind(condition, "shared:"); bytes >= 0)
     return bytes <= device.limits.maxComputeSharedMemorySize
@@ -245,8 +294,8 @@ std::string check_condition(const Capabilities &device, std::string_view conditi
 } // namespace
 
 std::string rejection(const Capabilities &device, std::string_view target, std::span<const char *const> conditions) {
-  if (target != "spirv-1.5")
-    return fmt::format("expects SPIR-V 1.5 (target spirv-1.5), got target '{}'", target);
+  if (target != "spirv-1.5" && target != "spirv-1.6")
+    return fmt::format("expects SPIR-V 1.5 or 1.6 (target spirv-1.5 or spirv-1.6), got target '{}'", target);
   for (const char *condition : conditions)
     if (std::string reason = check_condition(device, condition); !reason.empty())
       return reason;
@@ -271,7 +320,7 @@ void describe(const Capabilities &device, fp_device_description &description) {
 
 Result<VkDevice> create_device(const Capabilities &capabilities) {
   const bool v13 = capabilities.version >= VK_API_VERSION_1_3;
-  Features features(capabilities.subgroup_control, capabilities.integer_dot);
+  Features features(capabilities.subgroup_control, capabilities.integer_dot, !capabilities.matrices.empty());
   features.v12.storageBuffer8BitAccess = capabilities.storage8;
   features.v11.storageBuffer16BitAccess = capabilities.storage16;
   features.v12.shaderInt8 = capabilities.int8;
@@ -282,6 +331,7 @@ Result<VkDevice> create_device(const Capabilities &capabilities) {
   features.dot.shaderIntegerDotProduct = capabilities.integer_dot;
   features.core.features.shaderStorageBufferArrayDynamicIndexing = capabilities.array_indexing;
   features.v12.vulkanMemoryModel = capabilities.memory_model;
+  features.matrix.cooperativeMatrix = !capabilities.matrices.empty();
   features.core.features.robustBufferAccess = capabilities.robust_access;
   features.subgroup.subgroupSizeControl = capabilities.subgroup_control;
   features.subgroup.computeFullSubgroups = capabilities.subgroup_control;
@@ -292,6 +342,8 @@ Result<VkDevice> create_device(const Capabilities &capabilities) {
     extensions.push_back(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
   if (!v13 && capabilities.integer_dot)
     extensions.push_back(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+  if (!capabilities.matrices.empty())
+    extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
   const float priority = 1;
   VkDeviceQueueCreateInfo queue = structure<VkDeviceQueueCreateInfo>(VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO);
   queue.queueFamilyIndex = uint32_t(capabilities.queue_family);

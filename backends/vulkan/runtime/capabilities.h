@@ -11,6 +11,11 @@
 
 namespace freeport::vulkan {
 
+/// A product of cooperative matrices that a device computes: rows x inputs by inputs x columns.
+struct MatrixShape {
+  uint32_t rows = 0, columns = 0, inputs = 0;
+};
+
 struct Capabilities {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
   std::string name, driver, uuid; ///< uuid: 32 hexadecimal digits with dashes
@@ -36,6 +41,8 @@ struct Capabilities {
   VkSubgroupFeatureFlags subgroup = 0; ///< operations in compute kernels
   uint32_t smallest_subgroup = 0, largest_subgroup = 0;
   uint64_t import_alignment = 0;
+  /// Of signed bytes with sums of 32 bits, by a subgroup of a compute kernel; empty: no cooperative matrices.
+  std::vector<MatrixShape> matrices;
 
   /// Whether its memory is the host's.
   bool shares_host_memory() const {

@@ -21,6 +21,7 @@ enum Op : uint32_t {
   kOpFunctionEnd = 56,
   kOpDecorate = 71,
 };
+constexpr uint32_t kMostWaves = 8; // of 32 invocations, that do a program together
 constexpr uint32_t kGlCompute = 5, kLocalSize = 17, kBinding = 33, kDescriptorSet = 34;
 
 /// Whether the device offers a capability; what is not listed is not used by Freeport and refused.
@@ -63,6 +64,8 @@ bool offers(uint32_t capability, const Capabilities &device) {
     return device.rte32;
   case 5345: // VulkanMemoryModel
     return device.memory_model;
+  case 6022: // CooperativeMatrixKHR
+    return !device.matrices.empty();
   case 6017: // DotProductInput4x8Bit
     return device.integer_dot && device.int8;
   case 6018: // DotProductInput4x8BitPacked
@@ -121,8 +124,14 @@ Status check_spirv(std::span<const uint32_t> code, uint32_t bindings, const Capa
       if (!has(2) || operands[0] != entry || entry == 0)
         return corrupt("execution modes of the entry point");
       if (operands[1] == kLocalSize) {
-        if (!has(5) || operands[2] != 32 || operands[3] != 1 || operands[4] != 1)
-          return corrupt("a local size of 32 x 1 x 1");
+        if (!has(5) || operands[2] != 32 || operands[3] == 0 || operands[3] > kMostWaves || operands[4] != 1)
+          return corrupt(fmt::format("a local size of 32 x 1 x 1 to 32 x {} x 1", kMostWaves));
+        if (operands[3] > device.limits.maxComputeWorkGroupSize[1] ||
+            32 * operands[3] > device.limits.maxComputeWorkGroupInvocations)
+          return Status(Code::kUnsupported,
+                        fmt::format("SPIR-V: the kernel needs {} invocations in a workgroup, the "
+                                    "device '{}' allows {}",
+                                    32 * operands[3], device.name, device.limits.maxComputeWorkGroupInvocations));
         sized = true;
       }
       break;

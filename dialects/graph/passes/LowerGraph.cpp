@@ -1,5 +1,5 @@
 // The one pass that lowers every graph op, through the Lowerable interface: @step becomes a launch.program with a
-// variant for one token and one for many, and kernels shared by both layers and variants.
+// variant each for one token, few and many, and kernels shared by both layers and variants.
 #include "dialects/graph/Lowering.h"
 
 #include "llvm/Support/Debug.h"
@@ -13,22 +13,24 @@ namespace {
 
 /// Rows that one step may have; the runtime feeds longer prompts in pieces.
 constexpr int64_t kMaximumTokens = 512;
+/// Many tokens begin here: enough for two of their tiles.
+constexpr int64_t kManyTokens = 32;
 
 struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(LowerGraph)
   LowerGraph() = default;
   LowerGraph(const LowerGraph &other) : PassWrapper(other) {}
-  explicit LowerGraph(Schedule many) {
-    tokensPerTile = many.tokensPerTile;
-    weightStreams = many.weightStreams;
+  LowerGraph(int64_t streams, ArrayRef<int64_t> tiles) {
+    weightStreams = streams;
+    tokensPerTile = tiles;
   }
   StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Lower @step to kernels and a launch.program"; }
   void getDependentDialects(DialectRegistry &registry) const override {
     registry.insert<kernel::KernelDialect, launch::LaunchDialect>();
   }
-  Option<int64_t> tokensPerTile{*this, "tokens-per-tile", llvm::cl::init(4),
-                                llvm::cl::desc("Tokens that a program of the many-token variant works on")};
+  ListOption<int64_t> tokensPerTile{*this, "tokens-per-tile",
+                                    llvm::cl::desc("Tokens that a program works on in steps of few and of many")};
   Option<int64_t> weightStreams{*this, "weight-streams", llvm::cl::init(4),
                                 llvm::cl::desc("Row blocks that a single-token linear walks together")};
 
@@ -41,14 +43,24 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
     auto program = builder.create<launch::ProgramOp>(step.getLoc(), "step", launch::SizeAttr());
     step->setAttr(SymbolTable::getSymbolAttrName(), builder.getStringAttr("step.graph"));
     builder.setInsertionPointToStart(&program.getBody().emplaceBlock());
-    for (bool many : {false, true}) {
-      auto variant = builder.create<launch::VariantOp>(step.getLoc(), many ? 2 : 1, many ? kMaximumTokens : 1);
+    if (tokensPerTile.size() != 2) {
+      module.emitError("expects two numbers of tokens per tile, got ") << tokensPerTile.size();
+      return signalPassFailure();
+    }
+    const struct {
+      const char *name;
+      int64_t first, last, tile;
+    } classes[] = {{"one token", 1, 1, 1},
+                   {"few tokens", 2, kManyTokens - 1, tokensPerTile[0]},
+                   {"many tokens", kManyTokens, kMaximumTokens, tokensPerTile[1]}};
+    for (const auto &tokens : classes) {
+      auto variant = builder.create<launch::VariantOp>(step.getLoc(), tokens.first, tokens.last);
       variant.getBody().emplaceBlock();
-      LoweringContext context(module, variant, {many ? int64_t(tokensPerTile) : 1, int64_t(weightStreams)});
+      LoweringContext context(module, variant, {tokens.tile, int64_t(weightStreams)});
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;
-        LLVM_DEBUG(llvm::dbgs() << (many ? "many tokens: " : "one token: ") << op << "\n");
+        LLVM_DEBUG(llvm::dbgs() << tokens.name << ": " << op << "\n");
         auto lowerable = dyn_cast<Lowerable>(op);
         if (!lowerable) {
           op.emitOpError("expects an op of the graph dialect in @step");
@@ -64,6 +76,8 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
 
 } // namespace
 
-std::unique_ptr<Pass> createLowerGraphPass(Schedule many) { return std::make_unique<LowerGraph>(many); }
+std::unique_ptr<Pass> createLowerGraphPass(int64_t weightStreams, ArrayRef<int64_t> tokensPerTile) {
+  return std::make_unique<LowerGraph>(weightStreams, tokensPerTile);
+}
 
 } // namespace freeport::graph

@@ -83,7 +83,23 @@ TEST(Conditions, EachHasItsReason) {
   EXPECT_EQ(reason("levitation"), "knows no condition 'levitation'; update Freeport");
   EXPECT_EQ(reason("shared:"), "knows no condition 'shared:'; update Freeport");
   EXPECT_EQ(reason("shared:99999999999999999999"), "knows no condition 'shared:99999999999999999999'; update Freeport");
-  EXPECT_EQ(rejection(device, "spirv-1.6", {}), "expects SPIR-V 1.5 (target spirv-1.5), got target 'spirv-1.6'");
+  EXPECT_EQ(rejection(device, "spirv-1.6", {}), "");
+  EXPECT_EQ(rejection(device, "spirv-1.7", {}),
+            "expects SPIR-V 1.5 or 1.6 (target spirv-1.5 or spirv-1.6), got target 'spirv-1.7'");
+  EXPECT_EQ(reason("memory_model"), "expects Vulkan's memory model (vulkanMemoryModel)");
+  EXPECT_EQ(reason("cooperative_matrix:16x16x32"),
+            "expects cooperative matrices of signed bytes of 16x16x32, the device offers none");
+  device.matrices = {{16, 16, 16}, {16, 16, 32}};
+  EXPECT_EQ(reason("cooperative_matrix:16x16x32"), "");
+  EXPECT_EQ(reason("cooperative_matrix:16x8x32"),
+            "expects cooperative matrices of signed bytes of 16x8x32, the device offers others");
+  EXPECT_EQ(reason("cooperative_matrix:"),
+            "expects cooperative matrices of signed bytes of , the device offers others");
+  device.limits.maxComputeWorkGroupInvocations = 128, device.limits.maxComputeWorkGroupSize[1] = 128;
+  EXPECT_EQ(reason("invocations:128"), "");
+  EXPECT_EQ(reason("invocations:256"), "expects 256 invocations in a workgroup, the device allows 128");
+  device.limits.maxComputeWorkGroupSize[1] = 2;
+  EXPECT_EQ(reason("invocations:128"), "expects 128 invocations in a workgroup, the device allows 64");
   device.subgroup = VK_SUBGROUP_FEATURE_BASIC_BIT;
   EXPECT_EQ(reason("subgroup16"), "expects basic, ballot and shuffle operations of subgroups in compute kernels");
 }
@@ -105,7 +121,7 @@ TEST_F(Devices, AreListedAndOpenedByEverySelector) {
       EXPECT_STREQ(again.name, description.name);
       EXPECT_EQ(api->rejects(opened, "spirv-1.5", nullptr, 0), nullptr);
       EXPECT_STREQ(api->rejects(opened, "x86-64-v3", nullptr, 0),
-                   "expects SPIR-V 1.5 (target spirv-1.5), got target 'x86-64-v3'");
+                   "expects SPIR-V 1.5 or 1.6 (target spirv-1.5 or spirv-1.6), got target 'x86-64-v3'");
       api->close(opened);
     }
   }

@@ -15,6 +15,7 @@ Capabilities plain_device() {
   device.version = VK_API_VERSION_1_2;
   device.storage8 = true;
   device.array_indexing = true;
+  device.limits.maxComputeWorkGroupInvocations = device.limits.maxComputeWorkGroupSize[1] = 128;
   return device;
 }
 
@@ -68,7 +69,10 @@ TEST(SpirvCheck, RefusesOtherKernels) {
   expect_refusal(with(find(15) + 1, 4), "expects one entry point, a compute kernel called main");
   expect_refusal(with(find(15) + 3, 0x6e69616e), "expects one entry point");
   expect_refusal(with(find(15) + 2, 1 << 20), "expects one entry point");
-  expect_refusal(with(find(16) + 3, 64), "expects a local size of 32 x 1 x 1");
+  for (auto [operand, size] : {std::pair{3, 64}, {4, 0}, {4, 9}, {5, 2}})
+    expect_refusal(with(find(16) + operand, size), "expects a local size of 32 x 1 x 1 to 32 x 8 x 1");
+  expect_refusal(with(find(16) + 4, 8), "needs 256 invocations in a workgroup, the device 'plain' allows 128");
+  EXPECT_EQ(refusal(with(find(16) + 4, 4)), "accepted");
   expect_refusal(with(find(54) + 2, 2), "expects the capability Shader, an entry point");
   EXPECT_NE(refusal(kScaleCode, 2).find("expects bindings below 2, got 2"), std::string::npos);
 }
