@@ -5,9 +5,13 @@
 // RUN: freeport-opt %t/invalid.mlir --verify-diagnostics --split-input-file
 
 //--- lower.mlir
+// CHECK: launch.variant tokens 1 to 1
 // CHECK: launch.dispatch @activations_i8_40
 // CHECK: launch.dispatch @linear_q8_70x40_tile_3x1
+// CHECK: launch.variant tokens 2 to 31
 // CHECK: launch.dispatch @linear_q8_70x40_tile_1x4
+// CHECK: launch.variant tokens 32 to 512
+// CHECK: launch.dispatch @linear_q8_70x40_tile_1x16
 // CHECK-LABEL: kernel.func @activations_i8_40
 // CHECK: kernel.store_group %{{.+}} scale %{{.+}} sum
 // CHECK-LABEL: kernel.func @linear_q8_70x40_tile_3x1
