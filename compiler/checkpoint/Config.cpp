@@ -174,6 +174,27 @@ std::string Config::firstString(llvm::StringRef key) {
   fail(key, "an array of text");
   return "";
 }
+std::vector<std::string> Config::strings(llvm::StringRef key) {
+  std::vector<std::string> result;
+  const json *found = find(key);
+  if (found && !(found->is_array() && std::all_of(found->begin(), found->end(), [](auto &e) { return e.is_string(); })))
+    fail(key, "an array of text");
+  else if (found)
+    for (const json &element : *found)
+      result.push_back(element.get<std::string>());
+  return result;
+}
+std::vector<int64_t> Config::integers(llvm::StringRef key) {
+  std::vector<int64_t> result;
+  const json *found = find(key);
+  auto isInteger = [](const json &element) { return element.is_number_integer(); };
+  if (found && !(found->is_array() && std::all_of(found->begin(), found->end(), isInteger)))
+    fail(key, "an array of integers");
+  else if (found)
+    for (const json &element : *found)
+      result.push_back(element.get<int64_t>());
+  return result;
+}
 void Config::require(llvm::StringRef key, const json &expected, llvm::StringRef why) {
   const json *found = find(key);
   if (found && *found != expected)

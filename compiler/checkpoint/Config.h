@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace freeport::checkpoint {
 
@@ -38,6 +39,9 @@ public:
   Config object(llvm::StringRef key);
   /// The first element of the array of text at `key`.
   std::string firstString(llvm::StringRef key);
+  /// The arrays of text and of integers at `key`; empty where it is absent or null.
+  std::vector<std::string> strings(llvm::StringRef key);
+  std::vector<int64_t> integers(llvm::StringRef key);
 
   /// Refuses a value other than `expected` (absent passes).
   void require(llvm::StringRef key, const nlohmann::json &expected, llvm::StringRef why);

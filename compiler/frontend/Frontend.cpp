@@ -6,7 +6,8 @@ namespace freeport::frontend {
 llvm::Expected<ImportedModel> importCheckpoint(mlir::MLIRContext &context, checkpoint::Checkpoint &checkpoint,
                                                const ImportOptions &options) {
   static constexpr std::pair<llvm::StringLiteral, Family> families[] = {
-      {"LlamaForCausalLM", importLlama},
+      {"LlamaForCausalLM", importLlama},           {"Qwen3ForCausalLM", importQwen3},
+      {"Qwen3MoeForCausalLM", importQwen3Moe},     {"DeepseekV2ForCausalLM", importDeepseekV2},
       {"DeepseekV3ForCausalLM", importDeepseekV3},
   };
   context.loadDialect<graph::GraphDialect, kernel::KernelDialect, mlir::func::FuncDialect>();

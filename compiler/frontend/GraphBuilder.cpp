@@ -133,9 +133,9 @@ void GraphBuilder::endStep(Value logits) {
 Value GraphBuilder::embed(FlatSymbolRefAttr table, int64_t width) {
   return builder.create<graph::EmbedOp>(location, rows(width), ids, table);
 }
-Value GraphBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double epsilon) {
-  return builder.create<graph::RmsNormOp>(location, x.getType(), x, weight,
-                                          builder.getF32FloatAttr(static_cast<float>(epsilon)));
+Value GraphBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double epsilon, int64_t heads) {
+  return builder.create<graph::RmsNormOp>(location, x.getType(), x, weight.getValue(),
+                                          llvm::APFloat(static_cast<float>(epsilon)), heads);
 }
 Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr bias, Value residual) {
   int64_t width = module->lookupSymbol<graph::ParameterOp>(weight).getShape()[0];
@@ -168,6 +168,29 @@ Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int6
       down{(prefix + "down_proj.weight").str(), hidden, inner};
   Value both = linear(x, (prefix + "gate_up").str(), {gate, up}, biased);
   return linear(glu(columns(both, 0, inner), columns(both, inner, inner)), down.tensor, down, biased, residual);
+}
+
+Value GraphBuilder::routedExperts(Value x, StringRef prefix, const Routing &routing, int64_t hidden, int64_t inner,
+                                  Value shared, Value residual) {
+  std::string router = (prefix + "gate.weight").str();
+  Value logits = linear(x, matrix(router, {{router, routing.experts, hidden}}, "f32"));
+  auto route = builder.create<graph::RouteOp>(
+      location, RankedTensorType::get({ShapedType::kDynamic, routing.top}, builder.getI32Type()), rows(routing.top),
+      logits,
+      routing.biased ? vector((prefix + "gate.e_score_correction_bias").str(), routing.experts) : FlatSymbolRefAttr(),
+      routing.score, routing.top, routing.groups, routing.groupsKept, routing.groupScore, routing.normalize,
+      llvm::APFloat(routing.scale));
+  SmallVector<Source> gates, ups, downs;
+  for (int64_t number = 0; number < routing.experts; ++number) {
+    std::string expert = (prefix + "experts." + llvm::Twine(number) + ".").str();
+    gates.push_back({expert + "gate_proj.weight", inner, hidden});
+    ups.push_back({expert + "up_proj.weight", inner, hidden});
+    downs.push_back({expert + "down_proj.weight", hidden, inner});
+  }
+  std::string record = (prefix + "experts").str();
+  return builder.create<graph::ExpertsOp>(
+      location, rows(hidden), x, route.getIds(), route.getWeights(), bank(record + ".gate", gates, "", record),
+      bank(record + ".up", ups, "", record), bank(record + ".down", downs, "", record), shared, residual);
 }
 
 llvm::Expected<ImportedModel> GraphBuilder::finish(StringRef family, int64_t vocabulary, int64_t maximumContext) {

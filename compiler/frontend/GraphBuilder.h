@@ -19,6 +19,16 @@ struct Source {
   bool transposed = false;
 };
 
+/// How a router chooses (graph.route).
+struct Routing {
+  int64_t experts = 0, top = 0, groups = 1, groupsKept = 1;
+  graph::RouteScore score = graph::RouteScore::softmax;
+  graph::GroupScore groupScore = graph::GroupScore::maximum;
+  bool biased = false; ///< by PREFIXgate.e_score_correction_bias
+  bool normalize = false;
+  float scale = 1;
+};
+
 class GraphBuilder {
 public:
   GraphBuilder(mlir::MLIRContext &context, checkpoint::Checkpoint &checkpoint, const ImportOptions &options);
@@ -43,7 +53,8 @@ public:
   void endStep(mlir::Value logits);
 
   mlir::Value embed(mlir::FlatSymbolRefAttr table, int64_t width);
-  mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double epsilon);
+  /// Each of `heads` parts of a row by itself.
+  mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double epsilon, int64_t heads = 1);
   mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight, mlir::FlatSymbolRefAttr bias = {},
                      mlir::Value residual = {});
   /// x through the matrix `name` of all sources, plus their biases if `biased`, plus `residual`.
@@ -58,6 +69,10 @@ public:
   /// down(silu(gate(x)) * up(x)), plus `residual`; `biased`: all three have biases.
   mlir::Value gatedNetwork(mlir::Value x, llvm::StringRef prefix, int64_t hidden, int64_t inner, mlir::Value residual,
                            bool biased = false);
+  /// The networks of the experts that the router PREFIXgate.weight chooses, plus `shared` where there is one, plus
+  /// `residual`.
+  mlir::Value routedExperts(mlir::Value x, llvm::StringRef prefix, const Routing &routing, int64_t hidden,
+                            int64_t inner, mlir::Value shared, mlir::Value residual);
 
   /// Whether a problem was recorded: the layers that follow need not be built.
   bool hasProblem() const { return problem.has_value(); }
@@ -86,6 +101,21 @@ private:
 /// A model family: builds the whole graph, and returns what `finish` returned.
 using Family = llvm::Expected<ImportedModel> (*)(GraphBuilder &builder);
 llvm::Expected<ImportedModel> importLlama(GraphBuilder &builder);
+llvm::Expected<ImportedModel> importQwen3(GraphBuilder &builder);
+llvm::Expected<ImportedModel> importQwen3Moe(GraphBuilder &builder);
+llvm::Expected<ImportedModel> importDeepseekV2(GraphBuilder &builder);
 llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &builder);
+
+/// What distinguishes the families whose attention is llama's.
+struct GroupedQueryDecoder {
+  /// The second half of layer `layer`: what PREFIX's network makes of `normed`, plus `residual`.
+  using Network = llvm::function_ref<mlir::Value(mlir::Value normed, llvm::StringRef prefix, int64_t layer,
+                                                 int64_t hidden, mlir::Value residual)>;
+  llvm::StringRef name;
+  bool headNorms = false; ///< each head of queries and keys is normed before it is rotated
+  int64_t headSize = 0;   ///< where head_dim is absent; 0: hidden_size / num_attention_heads
+};
+llvm::Expected<ImportedModel> importGroupedQueryDecoder(GraphBuilder &builder, const GroupedQueryDecoder &family,
+                                                        GroupedQueryDecoder::Network network);
 
 } // namespace freeport::frontend

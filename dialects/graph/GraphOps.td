@@ -103,11 +103,14 @@ def Graph_ColumnsOp : Graph_ComputeOp<"columns", [Pure]> {
 def Graph_RmsNormOp : Graph_ComputeOp<"rms_norm"> {
   let summary = "`result[t, i] = (input[t, i] * (1 / sqrt(sum(input[t, :]^2) / n + epsilon))) * weight[i]`";
   let description = [{
+    With `heads`, each of that many parts of a row by itself, with the same weight.
     Constraints:
-    * (C1) `weight` has rank 1 and `width(input)` elements.
+    * (C1) `weight` has rank 1 and `width(input) / heads` elements.
     * (C2) result and input have the same width.
+    * (C3) the width is a multiple of `heads`.
   }];
-  let arguments = (ins Rows:$input, FlatSymbolRefAttr:$weight, F32Attr:$epsilon);
+  let arguments = (ins Rows:$input, FlatSymbolRefAttr:$weight, F32Attr:$epsilon,
+                       DefaultValuedAttr<I64Attr, "1">:$heads);
   let results = (outs Rows:$result);
   let assemblyFormat = "$input `,` $weight `epsilon` $epsilon attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;

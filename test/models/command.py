@@ -13,7 +13,7 @@ from reference_models import read_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 FREEPORT = ROOT / "build/bin/freeport"
-GOLDEN = ("llama", "llama_tied", "deepseek_v3")
+GOLDEN = ("llama", "llama_tied", "qwen3", "qwen3_moe", "deepseek_v2", "deepseek_v3")
 SCRATCH = tempfile.TemporaryDirectory(prefix="freeport-test-models-")  # removed when Python ends
 
 

@@ -21,6 +21,16 @@ DEEPSEEK_V3 = {
 }
 YARN = {"type": "yarn", "factor": 8.0, "beta_fast": 24, "beta_slow": 2, "original_max_position_embeddings": 32}
 
+QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_act": "silu", "attention_bias": False,
+    "tie_word_embeddings": False, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": None,
+    "max_position_embeddings": 256, "num_hidden_layers": 4, "bos_token_id": 1, "eos_token_id": 2,
+    "decoder_sparse_step": 1, "mlp_only_layers": [], "norm_topk_prob": True,
+}
+DEEPSEEK_V2 = {**{key: value for key, value in DEEPSEEK_V3.items() if key != "num_nextn_predict_layers"},
+               "architectures": ["DeepseekV2ForCausalLM"], "model_type": "deepseek_v2", "norm_topk_prob": False,
+               "routed_scaling_factor": 1.0, "scoring_func": "softmax", "topk_method": "greedy"}
+
 # name -> (config, dtype of the stored weights, number of files)
 MODELS = {
     "llama_odd_heads": ({**LLAMA, "hidden_size": 100, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 20,
@@ -69,6 +79,25 @@ MODELS = {
                                        "moe_intermediate_size": 16, "n_routed_experts": 2, "n_group": 1,
                                        "topk_group": 1, "num_experts_per_tok": 1, "vocab_size": 61,
                                        "attention_bias": True}, "BF16", 1),
+    "qwen3_odd_heads": ({**QWEN3_MOE, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 76,
+                         "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 46, "intermediate_size": 51,
+                         "vocab_size": 103, "num_hidden_layers": 2, "attention_bias": True,
+                         "tie_word_embeddings": True}, "BF16", 1),
+    "qwen3_some_experts": ({**QWEN3_MOE, "hidden_size": 90, "num_attention_heads": 3, "num_key_value_heads": 1,
+                            "head_dim": 18, "intermediate_size": 40, "moe_intermediate_size": 23, "num_experts": 11,
+                            "num_experts_per_tok": 3, "decoder_sparse_step": 2, "mlp_only_layers": [1],
+                            "norm_topk_prob": False, "vocab_size": 71}, "F16", 2),
+    "deepseek_v2_greedy": ({**DEEPSEEK_V2, "hidden_size": 82, "num_attention_heads": 3, "num_key_value_heads": 3,
+                            "q_lora_rank": None, "kv_lora_rank": 34, "qk_nope_head_dim": 12, "qk_rope_head_dim": 6,
+                            "v_head_dim": 11, "intermediate_size": 51, "moe_intermediate_size": 27,
+                            "n_routed_experts": 13, "n_group": None, "topk_group": None, "num_experts_per_tok": 3,
+                            "n_shared_experts": 2, "vocab_size": 89}, "BF16", 1),
+    "deepseek_v2_groups": ({**DEEPSEEK_V2, "hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2,
+                            "q_lora_rank": 21, "kv_lora_rank": 32, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4,
+                            "v_head_dim": 8, "intermediate_size": 40, "moe_intermediate_size": 16,
+                            "n_routed_experts": 12, "n_group": 6, "topk_group": 2, "num_experts_per_tok": 3,
+                            "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0, "vocab_size": 53,
+                            "n_shared_experts": 1}, "F32", 1),
     "llama_steep_rope": ({**{key: value for key, value in LLAMA.items() if key != "rope_scaling"}, "hidden_size": 99,
                           "num_attention_heads": 3, "num_key_value_heads": None, "head_dim": 12,
                           "intermediate_size": 31, "vocab_size": 97, "rope_theta": 100.0,
@@ -108,7 +137,15 @@ def parameter_shapes(config):
             for name, count in (("q", heads), ("k", keys), ("v", keys)):
                 linear(f"{attention}{name}_proj", count * size, hidden, config["attention_bias"])
             linear(attention + "o_proj", hidden, heads * size, config["attention_bias"])
-            mlp(prefix + "mlp.", config["intermediate_size"])
+            if config["model_type"].startswith("qwen3"):
+                shapes[attention + "q_norm.weight"] = shapes[attention + "k_norm.weight"] = [size]
+            if "num_experts" not in config or layer in config["mlp_only_layers"] or (
+                    layer + 1) % config["decoder_sparse_step"]:
+                mlp(prefix + "mlp.", config["intermediate_size"])
+                continue
+            shapes[prefix + "mlp.gate.weight"] = [config["num_experts"], hidden]
+            for expert in range(config["num_experts"]):
+                mlp(f"{prefix}mlp.experts.{expert}.", config["moe_intermediate_size"])
             continue
         rank, rope, value = config["kv_lora_rank"], config["qk_rope_head_dim"], config["v_head_dim"]
         query = heads * (config["qk_nope_head_dim"] + rope)
@@ -126,7 +163,8 @@ def parameter_shapes(config):
             mlp(prefix + "mlp.", config["intermediate_size"])
             continue
         shapes[prefix + "mlp.gate.weight"] = [config["n_routed_experts"], hidden]
-        shapes[prefix + "mlp.gate.e_score_correction_bias"] = [config["n_routed_experts"]]
+        if config["topk_method"] == "noaux_tc":
+            shapes[prefix + "mlp.gate.e_score_correction_bias"] = [config["n_routed_experts"]]
         for expert in range(config["n_routed_experts"]):
             mlp(f"{prefix}mlp.experts.{expert}.", config["moe_intermediate_size"])
         if config["n_shared_experts"]:

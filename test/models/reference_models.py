@@ -1,4 +1,4 @@
-"""The independent judge: the llama and deepseek_v3 families in plain NumPy, expanded attention, experts in a loop.
+"""The independent judge: the families in plain NumPy, expanded attention, experts in a loop.
 Nothing here is shared with Freeport; test_reference_models.py holds it against the results of another implementation."""
 
 import json
@@ -142,6 +142,9 @@ def grouped_query_attention(weights, config, x, prefix):
     tokens, heads = x.shape[0], config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     q, k, v = (weights.linear(x, prefix + name).reshape(tokens, -1, size) for name in ("q_proj", "k_proj", "v_proj"))
+    if prefix + "q_norm.weight" in weights:
+        q, k = (rms_norm(a, weights(f"{prefix}{name}_norm.weight"), config["rms_norm_eps"])
+                for a, name in ((q, "q"), (k, "k")))
     mixed = causal_attention(rotate(q, config, False), rotate(k, config, False), v, size**-0.5)
     return weights.linear(mixed, prefix + "o_proj")
 
@@ -177,18 +180,22 @@ def largest(values, count):
 
 
 def route(weights, config, x, prefix):
-    """(expert ids [T, k], weights [T, k]): sigmoid scores, a bias for the choice only, best groups first."""
-    tokens, groups = x.shape[0], config.get("n_group") or 1
-    scores = 1 / (1 + np.exp(-(x @ weights(prefix + "gate.weight").T)))
-    choice = scores + weights(prefix + "gate.e_score_correction_bias")
+    """(expert ids [T, k], weights [T, k]). DeepSeek-V3: sigmoid scores, a bias for the choice only, groups by their best
+    two; DeepSeek-V2 and Qwen3: softmax, the former perhaps with groups by their best."""
+    tokens, logits = x.shape[0], x @ weights(prefix + "gate.weight").T
+    sigmoid = config["architectures"][0] == "DeepseekV3ForCausalLM"
+    grouped = sigmoid or config.get("topk_method") == "group_limited_greedy"
+    groups = (config.get("n_group") or 1) if grouped else 1
+    scores = 1 / (1 + np.exp(-logits)) if sigmoid else softmax(logits)
+    choice = scores + weights(prefix + "gate.e_score_correction_bias") if sigmoid else scores
     by_group = choice.reshape(tokens, groups, -1)
-    group_score = np.sort(by_group, axis=-1)[..., -2:].sum(-1)
+    group_score = np.sort(by_group, axis=-1)[..., -2:].sum(-1) if sigmoid else by_group.max(-1)
     kept = np.zeros((tokens, groups), bool)
-    np.put_along_axis(kept, largest(group_score, config.get("topk_group") or 1), True, axis=-1)
+    np.put_along_axis(kept, largest(group_score, config.get("topk_group") or 1 if grouped else 1), True, axis=-1)
     choice = np.where(kept[..., None], by_group, -np.inf).reshape(tokens, -1)
     ids = largest(choice, config["num_experts_per_tok"])
     chosen = np.take_along_axis(scores, ids, axis=-1)
-    if config.get("norm_topk_prob", True):
+    if config.get("norm_topk_prob", sigmoid):
         chosen = chosen / (chosen.sum(-1, keepdims=True) + 1e-20)
     return ids, chosen * config.get("routed_scaling_factor", 1.0)
 
@@ -205,12 +212,19 @@ def mixture_of_experts(weights, config, x, prefix):
 
 
 class ReferenceModel:
-    """A checkpoint folder of one of the two families; `precision` is the type of all arithmetic."""
+    """A checkpoint folder of one of Freeport's families; `precision` is the type of all arithmetic."""
 
     def __init__(self, folder, precision=np.float64):
         self.config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         self.weights = Weights(folder, precision)
-        self.latent = {"LlamaForCausalLM": False, "DeepseekV3ForCausalLM": True}[self.config["architectures"][0]]
+        self.latent = "kv_lora_rank" in self.config
+
+    def routes(self, layer):
+        """Whether the layer has experts."""
+        if self.latent:
+            return layer >= self.config["first_k_dense_replace"]
+        return "num_experts" in self.config and layer not in self.config["mlp_only_layers"] and (
+            (layer + 1) % self.config["decoder_sparse_step"] == 0)
 
     def logits(self, ids):
         """[T, vocabulary] for a whole sequence of token ids."""
@@ -222,8 +236,7 @@ class ReferenceModel:
             norm = rms_norm(x, weights(prefix + "input_layernorm.weight"), config["rms_norm_eps"])
             x = x + attention(weights, config, norm, prefix + "self_attn.")
             norm = rms_norm(x, weights(prefix + "post_attention_layernorm.weight"), config["rms_norm_eps"])
-            routed = self.latent and layer >= config["first_k_dense_replace"]
-            x = x + (mixture_of_experts(weights, config, norm, prefix + "mlp.") if routed
+            x = x + (mixture_of_experts(weights, config, norm, prefix + "mlp.") if self.routes(layer)
                      else gated_mlp(weights, norm, prefix + "mlp."))
         x = rms_norm(x, weights("model.norm.weight"), config["rms_norm_eps"])
         head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command import GOLDEN
 from reference_models import ReferenceModel, read_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -13,7 +14,7 @@ MODELS = ROOT / "test/data/models"
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["llama", "llama_tied", "deepseek_v3"])
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_logits(name, precision):
     golden = read_safetensors(MODELS / name / "golden.safetensors")
     model = ReferenceModel(MODELS / name, precision)
@@ -25,7 +26,7 @@ def test_golden_logits(name, precision):
         assert error < 1e-4 * expected.std(), f"{prompt}: expects an error below 1e-4 of the deviation, got {error}"
 
 
-@pytest.mark.parametrize("name", ["llama", "llama_tied", "deepseek_v3"])
+@pytest.mark.parametrize("name", GOLDEN)
 def test_golden_greedy(name):
     golden = read_safetensors(MODELS / name / "golden.safetensors")
     expected = golden["greedy0"].tolist()

@@ -112,15 +112,14 @@ struct Outputs {
   std::string name;
 };
 
+static Outputs plainOutputs(LoweringContext &context, Value result, AffineExpr rows) {
+  View plain = context.allocateRows(result, rows);
+  return {plain, {context.f32Buffer()}, {plain.buffer}, "_f32"};
+}
+
 static Outputs allocateOutputs(LoweringContext &context, Value result, AffineExpr rows) {
-  Outputs outputs;
   Forms forms = context.formsOf(result);
-  if (forms.plain) {
-    outputs.plain = context.allocateRows(result, rows);
-    outputs.types.push_back(context.f32Buffer());
-    outputs.buffers.push_back(outputs.plain.buffer);
-    outputs.name += "_f32";
-  }
+  Outputs outputs = forms.plain ? plainOutputs(context, result, rows) : Outputs();
   for (bool quantized : {true, false}) {
     if (!(quantized ? forms.quantized : forms.flushed))
       continue;
@@ -146,42 +145,53 @@ static void storeOutputs(Emit &e, const Outputs &outputs, ValueRange arguments, 
 }
 
 LogicalResult RmsNormOp::verify() {
-  if (failed(expectShape(*this, getWeightAttr(), {width(getInput())}))) // rms_norm_c1
+  int64_t heads = getHeads();
+  if (heads < 1 || width(getInput()) % heads) // rms_norm_c3
+    return emitOpError("expects a width that is a multiple of the heads, got ")
+           << width(getInput()) << " and " << heads;
+  if (failed(expectShape(*this, getWeightAttr(), {width(getInput()) / heads}))) // rms_norm_c1
     return failure();
   return expectWidth(*this, "a result", width(getInput()), width(getResult())); // rms_norm_c2
 }
 
 LogicalResult RmsNormOp::lower(LoweringContext &context) {
   View in = context.view(getInput());
-  Outputs outputs = allocateOutputs(context, getResult(), in.rows);
+  int64_t heads = getHeads(), size = in.width / heads;
+  // A head is no whole number of groups: its consumers take plain rows.
+  Outputs outputs =
+      heads > 1 ? plainOutputs(context, getResult(), in.rows) : allocateOutputs(context, getResult(), in.rows);
   SmallVector<Type> types = {context.f32Buffer(), context.f32Buffer()};
   types.append(outputs.types);
   SmallVector<Value> buffers = {in.buffer, context.weights(getWeightAttr())};
   buffers.append(outputs.buffers);
   uint32_t epsilonBits = getEpsilon().bitcastToAPInt().getZExtValue();
   auto function = context.kernel(
-      Twine("rms_norm_") + Twine(in.width) + "_pitch_" + Twine(in.pitch) + "_from_" + Twine(in.offset) + "_epsilon_" +
-          Twine::utohexstr(epsilonBits) + outputs.name,
+      Twine("rms_norm_") + Twine(heads) + "x" + Twine(size) + "_pitch_" + Twine(in.pitch) + "_from_" +
+          Twine(in.offset) + "_epsilon_" + Twine::utohexstr(epsilonBits) + outputs.name,
       types, 0, [&](Emit &e, ValueRange arguments) {
-        Value token = e.programId(kernel::Dimension::x);
-        Value row = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset));
-        Value groups = e.index((in.width + 31) / 32);
+        Value token = e.programId(kernel::Dimension::x), head = e.programId(kernel::Dimension::y);
+        Value row = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset)), column = e.mul(head, e.index(size));
+        Value groups = e.index((size + 31) / 32);
         auto element = [&](Value group) {
-          return e.flush(e.loadLanes(arguments[0], e.add(row, e.mul(group, e.index(32))), e.mask(group, in.width)));
+          Value base = e.add(e.add(row, column), e.mul(group, e.index(32)));
+          return e.flush(e.loadLanes(arguments[0], base, e.mask(group, size)));
         };
         Value squares = e.loop(e.index(0), groups, {e.zeroLanes()}, [&](Value group, ValueRange sums) {
           Value x = element(group);
           return SmallVector<Value>{e.add(sums[0], e.mul(x, x))};
         })[0];
-        Value mean = e.div(e.reduce(kernel::ReduceKind::add, squares), e.f32(static_cast<float>(in.width)));
+        Value mean = e.div(e.reduce(kernel::ReduceKind::add, squares), e.f32(static_cast<float>(size)));
         Value inverse = e.div(e.f32(1), e.sqrt(e.add(mean, e.f32Bits(epsilonBits))));
         e.loop(e.index(0), groups, [&](Value group) {
-          Value weight = e.loadLanes(arguments[1], e.mul(group, e.index(32)), e.mask(group, in.width));
+          Value weight = e.loadLanes(arguments[1], e.mul(group, e.index(32)), e.mask(group, size));
           Value lanes = e.mul(e.mul(element(group), inverse), weight);
-          storeOutputs(e, outputs, arguments.drop_front(2), lanes, token, group);
+          if (heads == 1)
+            return storeOutputs(e, outputs, arguments.drop_front(2), lanes, token, group);
+          Value base = e.add(e.add(e.mul(token, e.index(outputs.plain.pitch)), column), e.mul(group, e.index(32)));
+          e.storeLanes(lanes, arguments[2], base, e.mask(group, size));
         });
       });
-  context.dispatch(function, {in.rows}, buffers, {}, Twine("rms_norm ") + Twine(in.width));
+  context.dispatch(function, {in.rows, context.constant(heads)}, buffers, {}, Twine("rms_norm ") + Twine(in.width));
   return success();
 }
 

@@ -1,15 +1,59 @@
-// DeepseekV3ForCausalLM: latent attention, absorbed; a few dense layers, then routed and shared experts with sigmoid
-// scores, a selection bias and groups. A multi-token-prediction layer (index num_hidden_layers) is left out.
+// DeepseekV2ForCausalLM and DeepseekV3ForCausalLM: latent attention, absorbed; a few dense layers, then routed and
+// shared experts. The former routes by softmax, perhaps in groups judged by their best expert; the latter by sigmoid
+// scores with a selection bias and groups judged by their best two. A multi-token-prediction layer (index
+// num_hidden_layers) is left out.
 #include "compiler/frontend/GraphBuilder.h"
 
 using namespace mlir;
 
 namespace freeport::frontend {
 
-/// Norms of the compressed query and latent have this epsilon whatever rms_norm_eps says (DeepseekV3RMSNorm's default).
-static constexpr double kLatentEpsilon = 1e-6;
+namespace {
 
-llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
+enum class Version { v2, v3 };
+
+/// Norms of the compressed query and latent have this epsilon whatever rms_norm_eps says (the default of both families'
+/// RMSNorm).
+constexpr double kLatentEpsilon = 1e-6;
+
+/// The router as the configuration has it.
+Routing readRouting(checkpoint::Config &config, Version version) {
+  Routing routing{.experts = config.integer("n_routed_experts", 1, 4096),
+                  .top = config.integer("num_experts_per_tok", 1, 256)};
+  if (version == Version::v3) {
+    routing.groups = config.integerOr("n_group", 8, 1, 4096);
+    routing.groupsKept = config.integerOr("topk_group", 4, 1, 4096);
+    routing.score = graph::RouteScore::sigmoid;
+    routing.groupScore = graph::GroupScore::top2_sum;
+    routing.biased = true;
+    routing.normalize = config.booleanOr("norm_topk_prob", true);
+    routing.scale = static_cast<float>(config.numberOr("routed_scaling_factor", 2.5));
+    config.require("scoring_func", "sigmoid", "this family's router");
+    config.require("topk_method", "noaux_tc", "this family's router");
+  } else {
+    std::string method = config.stringOr("topk_method", "greedy");
+    if (method == "group_limited_greedy") {
+      routing.groups = config.integer("n_group", 1, 4096);
+      routing.groupsKept = config.integer("topk_group", 1, 4096);
+    } else if (method != "greedy") {
+      config.fail("topk_method", "greedy or group_limited_greedy");
+    }
+    routing.scale = static_cast<float>(config.numberOr("routed_scaling_factor", 1.0));
+    config.require("scoring_func", "softmax", "this family's router");
+    config.require("norm_topk_prob", false, "this family's router keeps the scores");
+  }
+  int64_t perGroup = routing.experts / routing.groups;
+  if (routing.experts % routing.groups ||
+      (routing.groups > 1 && routing.groupScore == graph::GroupScore::top2_sum && perGroup < 2))
+    config.fail("n_group", "a divisor of n_routed_experts that leaves groups of at least 2");
+  else if (routing.groupsKept > routing.groups)
+    config.fail("topk_group", "at most n_group");
+  else if (routing.top > perGroup * routing.groupsKept)
+    config.fail("num_experts_per_tok", "at most the experts of the kept groups");
+  return routing;
+}
+
+llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
   checkpoint::Config &config = b.config();
   int64_t hidden = config.integer("hidden_size", 1, 1 << 20), layers = config.integer("num_hidden_layers", 1, 4096);
   int64_t heads = config.integer("num_attention_heads", 1, 65536);
@@ -22,29 +66,19 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
   int64_t inner = config.integer("intermediate_size", 1, 1 << 22),
           vocabulary = config.integer("vocab_size", 1, 1 << 24);
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
-  int64_t dense = config.integerOr("first_k_dense_replace", 3, 0, 4096);
-  int64_t experts = config.integer("n_routed_experts", 1, 4096),
-          expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
-  int64_t shared = config.integerOr("n_shared_experts", orNone("n_shared_experts", 1), 0, 1024),
-          top = config.integer("num_experts_per_tok", 1, 256);
-  int64_t groups = config.integerOr("n_group", 8, 1, 4096), kept = config.integerOr("topk_group", 4, 1, 4096);
+  int64_t dense = config.integerOr("first_k_dense_replace", version == Version::v3 ? 3 : 0, 0, 4096);
+  int64_t expertInner = config.integer("moe_intermediate_size", 1, 1 << 20);
+  int64_t sharedDefault = version == Version::v3 ? 1 : 2;
+  int64_t shared = config.integerOr("n_shared_experts", orNone("n_shared_experts", sharedDefault), 0, 1024);
+  Routing routing = readRouting(config, version);
   double epsilon = config.positive("rms_norm_eps");
-  float routedScale = static_cast<float>(config.numberOr("routed_scaling_factor", 2.5));
-  bool normalize = config.booleanOr("norm_topk_prob", true), tied = config.booleanOr("tie_word_embeddings", false);
+  bool tied = config.booleanOr("tie_word_embeddings", false);
   bool biased = config.booleanOr("attention_bias", false); // of the projections down and out, not of those up
   bool interleaved = config.booleanOr("rope_interleave", true);
   config.require("hidden_act", "silu", "the only activation of this family");
-  config.require("scoring_func", "sigmoid", "this family's router");
-  config.require("topk_method", "noaux_tc", "this family's router");
   config.require("moe_layer_freq", 1, "every layer after the dense ones has experts");
   if (rotated % 2)
     config.fail("qk_rope_head_dim", "an even number");
-  if (experts % groups || (groups > 1 && experts / groups < 2))
-    config.fail("n_group", "a divisor of n_routed_experts that leaves groups of at least 2");
-  else if (kept > groups)
-    config.fail("topk_group", "at most n_group");
-  else if (top > experts / groups * kept)
-    config.fail("num_experts_per_tok", "at most the experts of the kept groups");
   checkpoint::Config quantization = config.object("quantization_config");
   quantization.require("quant_method", "fp8", "the only quantisation that this family imports");
   quantization.require("weight_block_size", nlohmann::json::array({128, 128}), "scales per 128x128 block");
@@ -110,31 +144,19 @@ llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) {
       x = b.gatedNetwork(normed, prefix + "mlp.", hidden, inner, x);
       continue;
     }
-    std::string router = prefix + "mlp.gate.weight";
-    Value logits = b.linear(normed, b.matrix(router, {{router, experts, hidden}}, "f32"));
-    auto route = b.builder.create<graph::RouteOp>(
-        b.location, RankedTensorType::get({ShapedType::kDynamic, top}, b.builder.getI32Type()), b.rows(top), logits,
-        b.vector(prefix + "mlp.gate.e_score_correction_bias", experts), graph::RouteScore::sigmoid, top, groups, kept,
-        graph::GroupScore::top2_sum, normalize, APFloat(routedScale));
-    SmallVector<Source> gates, ups, downs;
-    for (int64_t number = 0; number < experts; ++number) {
-      std::string expert = prefix + "mlp.experts." + std::to_string(number) + ".";
-      gates.push_back({expert + "gate_proj.weight", expertInner, hidden});
-      ups.push_back({expert + "up_proj.weight", expertInner, hidden});
-      downs.push_back({expert + "down_proj.weight", hidden, expertInner});
-    }
-    std::string record = prefix + "mlp.experts";
     Value sharedOut;
     if (shared)
       sharedOut = b.gatedNetwork(normed, prefix + "mlp.shared_experts.", hidden, shared * expertInner, {});
-    x = b.builder.create<graph::ExpertsOp>(b.location, b.rows(hidden), normed, route.getIds(), route.getWeights(),
-                                           b.bank(record + ".gate", gates, "", record),
-                                           b.bank(record + ".up", ups, "", record),
-                                           b.bank(record + ".down", downs, "", record), sharedOut, x);
+    x = b.routedExperts(normed, prefix + "mlp.", routing, hidden, expertInner, sharedOut, x);
   }
   Value last = b.rmsNorm(b.selectRows(x), b.vector("model.norm.weight", hidden), epsilon);
   b.endStep(b.linear(last, tied ? embedding : b.matrix("lm_head.weight", {{"lm_head.weight", vocabulary, hidden}})));
-  return b.finish("DeepseekV3ForCausalLM", vocabulary, context);
+  return b.finish(version == Version::v3 ? "DeepseekV3ForCausalLM" : "DeepseekV2ForCausalLM", vocabulary, context);
 }
+
+} // namespace
+
+llvm::Expected<ImportedModel> importDeepseekV2(GraphBuilder &b) { return importDeepseek(b, Version::v2); }
+llvm::Expected<ImportedModel> importDeepseekV3(GraphBuilder &b) { return importDeepseek(b, Version::v3); }
 
 } // namespace freeport::frontend
