@@ -1,5 +1,5 @@
-// The decoder that llama made common: grouped-query attention with half rotary embedding, RMS norms before attention and
-// network. Families differ in biases, in norms of the heads and in the network.
+// The decoder that llama made common: grouped-query attention with half rotary embedding, RMS norms before attention
+// and network. Families differ in biases, in norms of the heads and in the network.
 #include "compiler/frontend/GraphBuilder.h"
 
 using namespace mlir;

@@ -36,6 +36,14 @@ bool wait_for_input() {
 
 } // namespace
 
+Result<std::string> read_text(const std::string &path) {
+  std::error_code code;
+  const std::optional<std::string> text = std::filesystem::is_directory(path, code) ? std::nullopt : read_file(path);
+  if (!text)
+    return Status(Code::kNotFound, path + ": expects a file of text, got none that can be read");
+  return *text;
+}
+
 std::string read_standard_input() {
   std::string text;
   char piece[65536];

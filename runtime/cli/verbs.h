@@ -23,6 +23,7 @@ void add_compile(CLI::App &app, Action &action);
 void add_devices(CLI::App &app, Action &action);
 void add_inspect(CLI::App &app, Action &action);
 void add_logits(CLI::App &app, Action &action);
+void add_perplexity(CLI::App &app, Action &action);
 void add_run(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
 void add_verify(CLI::App &app, Action &action);
@@ -33,6 +34,9 @@ inline int fail(const Status &status) { return fail(status.message()); }
 
 /// All of standard input, or what came before a signal.
 std::string read_standard_input();
+
+/// All of a file of text; kNotFound where it cannot be read.
+Result<std::string> read_text(const std::string &path);
 
 /// The next line of standard input; false at its end and after a signal.
 bool read_line(std::string &line);

@@ -269,3 +269,19 @@ def test_the_c_example(tmp_path):
     for arguments in ([], [tmp_path / "absent.port", "a"]):
         failed = subprocess.run([program, *arguments], capture_output=True, encoding="utf-8")
         assert failed.returncode > 0 and failed.stderr
+
+
+def test_perplexity_says_what_it_expects(tmp_path):
+    path = package("tiny-moe", "q8")
+    text = tmp_path / "text.txt"
+    text.write_text("It is a truth universally acknowledged, that a single man must be in want of a wife.")
+    figures = {size: float(succeed("perplexity", path, "-f", text, "--window", size).stdout.split()[-1]) for size in (2, 8)}
+    assert figures[2] > figures[8] > 1  # less to go by
+    for options, message in ((["-f", tmp_path / "none.txt"], "none.txt: expects a file of text"),
+                             (["-f", tmp_path], "expects a file of text"),
+                             (["-f", text, "--window", "100000"], "expects a window of at most")):
+        done = freeport("perplexity", path, *options)
+        assert done.returncode == 1 and message in done.stderr and done.stdout == ""
+    text.write_text("")
+    done = freeport("perplexity", path, "-f", text)
+    assert done.returncode == 1 and "expects text of at least 1 tokens, got 0" in done.stderr
