@@ -1,6 +1,7 @@
 """Whole models through the command line: logits and tokens against other implementations, and the promise that the bits
 do not depend on the device, the number of threads or the pieces in which a prompt arrives."""
 
+import json
 
 import numpy as np
 import pytest
