@@ -51,6 +51,7 @@ int main(int argc, char **argv) {
   add_compile(app, action);
   add_run(app, action);
   add_logits(app, action);
+  add_bench(app, action);
   add_perplexity(app, action);
   add_verify(app, action);
   add_inspect(app, action);

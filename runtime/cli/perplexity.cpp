@@ -31,7 +31,8 @@ double surprise(std::span<const float> logits, int32_t token) {
   return std::log(sum) + maximum - logits[size_t(token)];
 }
 
-/// The sum over all tokens, in windows of `size`; without a begin token (-1), over all but the first, which stands in for it.
+/// The sum over all tokens, in windows of `size`; without a begin token (-1), over all but the first, which stands in
+/// for it.
 Result<double> predict(Session &session, std::span<const int32_t> tokens, int64_t begin, size_t size) {
   FP_ASSIGN_OR_RETURN(const int32_t sequence, session.add());
   const size_t first = begin < 0 ? 1 : 0;
@@ -72,9 +73,8 @@ Status measure(const PerplexityArguments &arguments) {
   const int64_t begin = manifest.text()->beginning_token();
   const size_t first = begin < 0 ? 1 : 0;
   if (tokens.size() <= first)
-    return Status(Code::kInvalidArgument,
-                  fmt::format("{}: expects text of at least {} tokens, got {}", arguments.file, first + 1,
-                              tokens.size()));
+    return Status(Code::kInvalidArgument, fmt::format("{}: expects text of at least {} tokens, got {}", arguments.file,
+                                                      first + 1, tokens.size()));
   SessionOptions options;
   options.context = arguments.window;
   options.step_tokens = options.logit_rows =

@@ -11,9 +11,12 @@ namespace freeport::cli {
 
 ProgressLine::ProgressLine() : terminal_(::isatty(STDERR_FILENO)) {}
 
-ProgressLine::~ProgressLine() {
+ProgressLine::~ProgressLine() { clear(); }
+
+void ProgressLine::clear() {
   if (shown_)
     std::fputs("\r\033[K", stderr);
+  shown_ = false;
 }
 
 void ProgressLine::show(const std::string &text, bool always) {

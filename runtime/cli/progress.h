@@ -18,6 +18,8 @@ public:
   void show(const std::string &text, bool always = false);
   /// "what 12 of 345 MB".
   void show_bytes(const char *what, uint64_t done, uint64_t total);
+  /// Takes the line away, for what follows on standard output.
+  void clear();
 
 private:
   bool terminal_, shown_ = false;

@@ -285,3 +285,42 @@ def test_perplexity_says_what_it_expects(tmp_path):
     text.write_text("")
     done = freeport("perplexity", path, "-f", text)
     assert done.returncode == 1 and "expects text of at least 1 tokens, got 0" in done.stderr
+
+
+def test_bench_measures_in_three_forms():
+    path = package("tiny-moe", "q4")
+    options = ["-p", 40, "-n", 3, "-r", 2, "-d", 5, "-b", 2]
+    prompt, generation = json.loads(succeed("bench", path, *options, "-o", "json").stdout)
+    assert (prompt["test"], generation["test"]) == ("pp40", "tg3")
+    for result in (prompt, generation):
+        assert set(result) == {"test", "tokens_per_second", "stddev", "gigabytes_per_second", "bandwidth_share",
+                               "gops_per_core", "peak_share", "depth", "sequences"}
+        assert all(result[key] > 0 for key in ("tokens_per_second", "gigabytes_per_second", "gops_per_core"))
+        assert result["depth"] == 5
+    assert (prompt["sequences"], generation["sequences"]) == (1, 2)
+    table = succeed("bench", path, "-p", 0, "-n", 2, "-r", 1).stdout
+    assert re.match(r"\| test \| tokens_per_second .*\n\|---.*\n\| tg2 \| [\d.]+ \|", table)
+    lines = succeed("bench", path, "-p", 8, "-n", 0, "-r", 1, "-o", "csv").stdout.splitlines()
+    assert lines[0].startswith("test,tokens_per_second,stddev") and lines[1].startswith("pp8,") and len(lines) == 2
+
+
+def test_bench_says_what_it_expects():
+    path = package("tiny-moe", "q4")
+    done = freeport("bench", path, "-p", 100000, "-n", 0)
+    assert done.returncode == 1 and re.search("expects a depth and a prompt or generation of at most .*got 100000", done.stderr)
+    for options, message in ((["-p", 0, "-n", 0], "expects a prompt or a generation"), (["-o", "xml"], "xml"),
+                             (["-r", 0], "repeat")):
+        done = freeport("bench", path, *options)
+        assert done.returncode == 2 and message in done.stderr + done.stdout
+
+
+def test_bench_counts_the_weights_that_a_token_needs():
+    """Bytes and operations follow from the shapes: a dense model with a tied head reads all of its matrices once."""
+    path = package("llama_tied", "f32")
+    (result,) = json.loads(succeed("bench", path, "-p", 0, "-n", 4, "-r", 1, "-t", 1, "-o", "json").stdout)
+    parameters = json.loads(succeed("inspect", path, "--json").stdout)["parameters"]
+    matrices = [entry for entry in parameters if len(entry["shape"]) == 2]
+    expected = sum(entry["bytes"] for entry in matrices) / 1e9
+    assert abs(result["gigabytes_per_second"] / result["tokens_per_second"] / expected - 1) < 1e-6
+    expected = 2 * sum(np.prod(entry["shape"]) for entry in matrices) / 1e9
+    assert abs(result["gops_per_core"] / result["tokens_per_second"] / expected - 1) < 1e-6

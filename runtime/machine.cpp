@@ -1,0 +1,92 @@
+// Plain loops that the compiler vectorises; nothing here computes for a model.
+#include "runtime/machine.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+// Compiled a second time for processors with wider vectors, and chosen when the program starts.
+#if defined(__x86_64__)
+#define FREEPORT_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FREEPORT_WIDE
+#endif
+
+namespace freeport {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kWords = (size_t(1) << 30) / sizeof(uint64_t);
+constexpr int kRounds = 3;
+constexpr size_t kStreams = 4;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Sums `words` words as four streams read side by side: one stream alone leaves memory channels idle.
+FREEPORT_WIDE uint64_t read_words(const uint64_t *data, size_t words) {
+  const size_t part = words / kStreams;
+  const uint64_t *a = data, *b = data + part, *c = data + 2 * part, *d = data + 3 * part;
+  uint64_t sum = 0;
+  for (size_t at = 0; at < part; ++at)
+    sum += (a[at] ^ b[at]) + (c[at] ^ d[at]);
+  return sum;
+}
+
+constexpr size_t kChains = 64; ///< independent sums: eight vectors in flight, two a cycle for four cycles
+
+FREEPORT_WIDE float multiply_add(float factor, float addend, size_t rounds) {
+#pragma clang fp contract(fast)
+  std::array<float, kChains> sums{};
+  for (size_t round = 0; round < rounds; ++round)
+    for (size_t i = 0; i < kChains; ++i)
+      sums[i] = sums[i] * factor + addend;
+  float sum = 0;
+  for (float value : sums)
+    sum += value;
+  return sum;
+}
+
+volatile uint64_t read_result;   // so that no compiler drops the work
+volatile float multiply_result;
+
+} // namespace
+
+Result<double> measure_read_bandwidth() {
+  const std::unique_ptr<uint64_t[]> data(new (std::nothrow) uint64_t[kWords]);
+  if (!data)
+    return Status(Code::kOutOfMemory, "measuring memory: expects 1 GiB that is free, got less");
+  for (size_t i = 0; i < kWords; ++i)
+    data[i] = i;
+  double best = 0;
+  for (size_t threads : {1, 2, 4, 8})
+    for (int round = 0; round < kRounds; ++round) {
+      const auto start = Clock::now();
+      std::vector<std::thread> readers;
+      const size_t share = kWords / threads;
+      for (size_t i = 0; i < threads; ++i)
+        readers.emplace_back([&, i] { read_result = read_words(&data[i * share], share); });
+      for (std::thread &reader : readers)
+        reader.join();
+      best = std::max(best, double(kWords * sizeof(uint64_t)) / seconds_since(start) / 1e9);
+    }
+  return best;
+}
+
+double measure_multiply_add_peak() {
+  constexpr size_t kRepeats = 200'000;
+  double best = 0;
+  for (int round = 0; round < 2 * kRounds; ++round) {
+    const auto start = Clock::now();
+    multiply_result = multiply_add(0.999f, 0.001f, kRepeats);
+    best = std::max(best, double(kRepeats * kChains) / seconds_since(start) / 1e9);
+  }
+  return best;
+}
+
+} // namespace freeport
