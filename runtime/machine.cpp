@@ -52,7 +52,7 @@ FREEPORT_WIDE float multiply_add(float factor, float addend, size_t rounds) {
   return sum;
 }
 
-volatile uint64_t read_result;   // so that no compiler drops the work
+volatile uint64_t read_result; // so that no compiler drops the work
 volatile float multiply_result;
 
 } // namespace

@@ -204,7 +204,7 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
     stream << "_residual_" << linear.residual->offset << "_" << linear.residual->pitch;
   }
   auto function = kernel(name, types, 1, [&](Emit &e, ValueRange arguments) {
-    Value rowTile = e.programId(kernel::Dimension::x), tokenTile = e.programId(kernel::Dimension::y);
+    Value rowTile = e.programId(kernel::Dimension::y), tokenTile = e.programId(kernel::Dimension::x);
     Value part = type.isBank() ? e.programId(kernel::Dimension::z) : Value();
     Value count = arguments.back(), lastBlock = e.index(type.getRowBlocks() - 1);
     SmallVector<Value> blocks, tokenRows, records;
@@ -236,7 +236,8 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
       }
     }
   });
-  SmallVector<AffineExpr> grid = {constant((type.getRowBlocks() + streams - 1) / streams), out.rows.ceilDiv(tile)};
+  // Tokens first: programs that follow each other work on the same weights, which are still in a cache.
+  SmallVector<AffineExpr> grid = {out.rows.ceilDiv(tile), constant((type.getRowBlocks() + streams - 1) / streams)};
   if (type.isBank())
     grid.push_back(constant(linear.parts));
   dispatch(function, grid, buffers, {out.rows}, implements);

@@ -182,8 +182,7 @@ private:
   Result<Figures> measure_generation() {
     Figures figures{fmt::format("tg{}", arguments_.generate), arguments_.depth, arguments_.sequences};
     figures.tokens = double(arguments_.generate * arguments_.sequences);
-    figures.work =
-        work_of(model_->package().manifest(), double(arguments_.sequences), double(arguments_.sequences));
+    figures.work = work_of(model_->package().manifest(), double(arguments_.sequences), double(arguments_.sequences));
     figures.work.bytes *= double(arguments_.generate), figures.work.multiply_adds *= double(arguments_.generate);
     return repeat(figures, [&]() -> Status {
       std::vector<Row> rows;
@@ -228,9 +227,10 @@ private:
     for (const auto &each : list) {
       std::string line;
       for (const auto &[key, value] : each.items())
-        line += (line.empty() ? begin : between) + (value.is_string()           ? value.template get<std::string>()
-                                                    : value.is_number_integer() ? fmt::format("{}", value.template get<int64_t>())
-                                                                                : fmt::format("{:.3f}", value.template get<double>()));
+        line += (line.empty() ? begin : between) + (value.is_string() ? value.template get<std::string>()
+                                                    : value.is_number_integer()
+                                                        ? fmt::format("{}", value.template get<int64_t>())
+                                                        : fmt::format("{:.3f}", value.template get<double>()));
       fmt::print("{}{}", line, end);
     }
     if (table)
@@ -263,9 +263,10 @@ void add_bench(CLI::App &app, Action &action) {
   verb->add_option("-o,--output", arguments->output, "md (a table), csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}));
   add_device_options(*verb, arguments->device);
-  verb->footer("Bytes are those of weights that a step must read once, operations those of its linear maps; shares are of "
-               "what this\nmachine's memory and cores did in the same run.\n"
-               "Example:  freeport bench model.port -p 512 -n 128");
+  verb->footer(
+      "Bytes are those of weights that a step must read once, operations those of its linear maps; shares are of "
+      "what this\nmachine's memory and cores did in the same run.\n"
+      "Example:  freeport bench model.port -p 512 -n 128");
   verb->callback([arguments, &action] {
     if (!arguments->prompt && !arguments->generate)
       throw CLI::ValidationError("expects a prompt or a generation to measure, got -p 0 and -n 0");

@@ -261,7 +261,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   // A tile's expert and its assignments, those past its count repeated: they write the same values again.
   auto withTile = [&](Emit &e, Value tileTable, Value assignmentList,
                       function_ref<void(Value expert, ArrayRef<Value> assignment)> body) {
-    Value base = e.mul(e.programId(kernel::Dimension::y), e.index(3));
+    Value base = e.mul(e.programId(kernel::Dimension::x), e.index(3));
     Value size = e.load(tileTable, e.add(base, e.index(2)));
     e.when(e.less(e.i32(0), size), [&] {
       Value expert = e.toIndex(e.load(tileTable, base)), first = e.load(tileTable, e.add(base, e.index(1)));
@@ -284,7 +284,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile),
                                {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
                                [&](Emit &e, ValueRange arguments) {
-                                 Value block = e.programId(kernel::Dimension::x);
+                                 Value block = e.programId(kernel::Dimension::y);
                                  withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
                                    SmallVector<Value> records;
                                    for (Value number : assignment)
@@ -298,7 +298,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                                    }
                                  });
                                });
-  context.dispatch(gateUp, {context.constant(gateType.getRowBlocks()), bound},
+  context.dispatch(gateUp, {bound, context.constant(gateType.getRowBlocks())},
                    {context.weights(getGateAttr()), context.weights(getUpAttr()), input, tiles, list, innerRows}, {},
                    Twine("experts gate_up ") + shape);
 
@@ -309,7 +309,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
       context.kernel("experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile),
                      {downType, innerType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 0,
                      [&](Emit &e, ValueRange arguments) {
-                       Value rowTile = e.programId(kernel::Dimension::x);
+                       Value rowTile = e.programId(kernel::Dimension::y);
                        SmallVector<Value> blocks;
                        for (int64_t r = 0; r < streams; ++r)
                          blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)),
@@ -322,7 +322,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                                           e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
                        });
                      });
-  context.dispatch(downKernel, {context.constant((downType.getRowBlocks() + streams - 1) / streams), bound},
+  context.dispatch(downKernel, {bound, context.constant((downType.getRowBlocks() + streams - 1) / streams)},
                    {context.weights(getDownAttr()), innerRows, tiles, list, outputs}, {},
                    Twine("experts down ") + shape);
 
