@@ -227,7 +227,7 @@ TEST_P(SessionBits, ForksShareTheirPrefix) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char *model : {"llama", "llama_tied", "qwen3_moe", "deepseek_v2", "deepseek_v3"})
+  for (const char *model : {"llama", "qwen3_moe", "deepseek_v2", "deepseek_v3"})
     for (const char *weights : {"f32", "q8", "q4"})
       for (const fp_device_api *api : device_apis())
         all.push_back({model, weights, api->name});

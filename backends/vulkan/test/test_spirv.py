@@ -1,4 +1,4 @@
-"""Every SPIR-V module of every test model, in all weight formats, for all profiles and other sizes of subgroups, against
+"""Every SPIR-V module of test models, in all weight formats, for all profiles and other sizes of subgroups, against
 spirv-val. PyPI's is taken: Debian's does not know cooperative matrices."""
 
 import json
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "test/models"))
 
-from command import GOLDEN, checkpoint, succeed  # noqa: E402
+from command import checkpoint, succeed  # noqa: E402
 
 PROGRAMS = ROOT / "build/bin"
 # The program itself: its wrapper starts Python for each module.
@@ -47,7 +47,7 @@ def validate(folder, environment):
     assert done.stdout + done.stderr == ""
 
 
-@pytest.mark.parametrize("name", [*GOLDEN, "tiny-moe"])
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe", "deepseek_v3", "tiny-moe"])
 def test_every_module_is_valid(name, tmp_path):
     found = {target: set() for target in ENVIRONMENTS}
     for weights in ("f32", "f16", "bf16", "q8", "q4"):

@@ -18,8 +18,10 @@ sys.path.insert(0, str(ROOT / "test/models"))
 import random_models  # noqa: E402
 from command import GOLDEN, SCRATCH, checkpoint, freeport, logits, succeed  # noqa: E402
 
+IN_EVERY_FORMAT = ("llama", "deepseek_v3", "tiny-moe")
 SHIPPED = (*GOLDEN, "tiny-moe")
-CASES = [(name, weights) for name in SHIPPED for weights in ("f32", "f16", "bf16", "q8", "q4")] + \
+CASES = [(name, weights) for name in IN_EVERY_FORMAT for weights in ("f32", "f16", "bf16", "q8", "q4")] + \
+        [(name, weights) for name in GOLDEN if name not in IN_EVERY_FORMAT for weights in ("f32", "q4")] + \
         [(name, "q4") for name in random_models.MODELS]
 
 
@@ -48,14 +50,14 @@ def test_same_bits(name, weights):
     path, ids = package(name, weights), prompt(name)
     expected = logits(path, ids, "cpu")
     assert np.isfinite(expected).all()
-    for chunk in (None, 1):
+    for chunk in (None, 20, 1):  # a step of many tokens, of few, of one
         found = logits(path, ids, "vulkan", chunk=chunk)
         wrong = np.argwhere((found.view(np.uint32) != expected.view(np.uint32)).any(-1)).ravel()
         assert wrong.size == 0, f"chunk {chunk}: tokens {wrong.tolist()} differ from the cpu device's"
 
 
 @pytest.mark.parametrize("weights", ["f32", "q4"])
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [*SHIPPED, "llama_two_spans"])  # the last one's spans run in parallel
 def test_clean_under_the_validation_layer(name, weights, tmp_path):
     layers = Path("/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
     if not layers.exists():
