@@ -79,10 +79,7 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
   config.require("moe_layer_freq", 1, "every layer after the dense ones has experts");
   if (rotated % 2)
     config.fail("qk_rope_head_dim", "an even number");
-  checkpoint::Config quantization = config.object("quantization_config");
-  quantization.require("quant_method", "fp8", "the only quantisation that this family imports");
-  quantization.require("weight_block_size", nlohmann::json::array({128, 128}), "scales per 128x128 block");
-  config.adopt(quantization);
+  b.requireKnownQuantization();
   Rope rope = readRope(config, rotated);
   if (llvm::Error error = config.takeError())
     return std::move(error);

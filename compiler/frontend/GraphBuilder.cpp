@@ -12,6 +12,13 @@ GraphBuilder::GraphBuilder(MLIRContext &context, checkpoint::Checkpoint &checkpo
     : builder(&context), location(builder.getUnknownLoc()), checkpoint(checkpoint), options(options),
       module(ModuleOp::create(location)), parameters(OpBuilder::atBlockEnd(module->getBody())) {}
 
+void GraphBuilder::requireKnownQuantization() {
+  checkpoint::Config quantization = config().object("quantization_config");
+  quantization.require("quant_method", "fp8", "the only quantisation that is imported");
+  quantization.require("weight_block_size", nlohmann::json::array({128, 128}), "scales per 128x128 block");
+  config().adopt(quantization);
+}
+
 void GraphBuilder::setError(const Twine &message) {
   if (!problem)
     problem = (checkpoint.folder() + ": " + message).str();

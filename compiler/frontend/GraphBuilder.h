@@ -34,6 +34,8 @@ public:
   GraphBuilder(mlir::MLIRContext &context, checkpoint::Checkpoint &checkpoint, const ImportOptions &options);
 
   checkpoint::Config &config() { return checkpoint.config(); }
+  /// Refuses what quantization_config says unless it is FP8 in blocks of 128x128.
+  void requireKnownQuantization();
   bool isQuantized() const { return options.weights == "q4" || options.weights == "q8"; }
   llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
 

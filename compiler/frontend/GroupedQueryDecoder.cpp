@@ -19,10 +19,7 @@ llvm::Expected<ImportedModel> importGroupedQueryDecoder(GraphBuilder &b, const G
   bool tied = config.booleanOr("tie_word_embeddings", false), biased = config.booleanOr("attention_bias", false);
   config.require("hidden_act", "silu", "the only activation of this family");
   config.require("partial_rotary_factor", 1, "this family rotates whole heads");
-  checkpoint::Config quantization = config.object("quantization_config");
-  quantization.require("quant_method", "fp8", "the only quantisation that this family imports");
-  quantization.require("weight_block_size", nlohmann::json::array({128, 128}), "scales per 128x128 block");
-  config.adopt(quantization);
+  b.requireKnownQuantization();
   if (!config.has("head_dim") && !family.headSize && hidden % heads)
     config.fail("hidden_size", "a multiple of num_attention_heads where head_dim is absent");
   if (heads % keyHeads)
