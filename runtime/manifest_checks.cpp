@@ -65,6 +65,7 @@ public:
       FP_RETURN_IF_ERROR(check_strings(executable->conditions()));
     }
     FP_RETURN_IF_ERROR(check_strings(manifest_.provenance()->left_out()));
+    FP_RETURN_IF_ERROR(check_strings(manifest_.provenance()->notes()));
     FP_RETURN_IF_ERROR(check_text(*manifest_.text()));
     return check_generation(*manifest_.generation());
   }

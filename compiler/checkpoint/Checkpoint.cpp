@@ -1,6 +1,8 @@
 // Weights are read with pread and dropped from the page cache's account of this process: mapped pages would count as
 // its own.
 #include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/checkpoint/GgufModel.h"
+#include "compiler/checkpoint/Safetensors.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/FileSystem.h"
@@ -27,8 +29,9 @@ static bool isFileName(llvm::StringRef name) {
 }
 
 Checkpoint::Checkpoint(Checkpoint &&other)
-    : folderPath(std::move(other.folderPath)), configuration(std::move(other.configuration)),
-      paths(std::move(other.paths)), handles(std::move(other.handles)), all(std::move(other.all)) {
+    : location(std::move(other.location)), single(other.single), texts(std::move(other.texts)),
+      remarks(std::move(other.remarks)), configuration(std::move(other.configuration)), paths(std::move(other.paths)),
+      handles(std::move(other.handles)), all(std::move(other.all)) {
   other.handles.clear();
 }
 
@@ -38,7 +41,11 @@ Checkpoint::~Checkpoint() {
 }
 
 llvm::Expected<std::optional<std::string>> Checkpoint::text(llvm::StringRef file) const {
-  llvm::SmallString<256> path(folderPath);
+  if (single) {
+    auto found = texts.find(file.str());
+    return found == texts.end() ? std::nullopt : std::optional(found->second);
+  }
+  llvm::SmallString<256> path(location);
   llvm::sys::path::append(path, file);
   if (!fs::exists(path))
     return std::nullopt;
@@ -54,30 +61,72 @@ llvm::Expected<std::optional<std::string>> Checkpoint::text(llvm::StringRef file
   return (*buffer)->getBuffer().str();
 }
 
-llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
-  if (!fs::exists(folder))
-    return createStringError(folder + ": expects a checkpoint folder, got nothing of that name");
-  if (!fs::is_directory(folder))
-    return createStringError(folder + ": expects a checkpoint folder (config.json and *.safetensors), got a file");
+llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef path) {
+  if (!fs::exists(path))
+    return createStringError(path + ": expects a checkpoint folder or a GGUF file, got nothing of that name");
   Checkpoint checkpoint;
-  checkpoint.folderPath = folder.str();
-  auto configText = checkpoint.text("config.json");
+  checkpoint.location = path.str();
+  checkpoint.single = !fs::is_directory(path);
+  if (llvm::Error error = checkpoint.single ? checkpoint.openGguf() : checkpoint.openFolder())
+    return std::move(error);
+  return checkpoint;
+}
+
+llvm::Error Checkpoint::openWeights(const std::string &path) {
+  int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (handle < 0)
+    return createStringError(path + ": " + std::strerror(errno));
+  paths.push_back(path);
+  handles.push_back(handle);
+  return llvm::Error::success();
+}
+
+llvm::Error Checkpoint::openGguf() {
+  if (!fs::is_regular_file(location)) // opening a pipe would wait
+    return createStringError(location + ": expects a checkpoint folder or a GGUF file, got something else");
+  if (llvm::Error error = openWeights(location))
+    return error;
+  char magic[4] = {};
+  if (::pread(handles[0], magic, sizeof(magic), 0) != sizeof(magic) || !isGguf({magic, sizeof(magic)}))
+    return createStringError(location + ": expects a checkpoint folder (config.json and *.safetensors) or a GGUF file, "
+                                        "got a file that begins otherwise");
+  auto header = readGgufHeader(location);
+  if (!header)
+    return header.takeError();
+  auto model =
+      translateGguf(location, std::move(*header), [&](const TensorInfo &tensor, llvm::MutableArrayRef<uint8_t> target) {
+        return read(tensor, 0, target);
+      });
+  if (!model)
+    return model.takeError();
+  texts = std::move(model->texts);
+  all = std::move(model->tensors);
+  remarks = std::move(model->notes);
+  auto config = Config::parse(location + " (as config.json)", texts["config.json"]);
+  if (!config)
+    return config.takeError();
+  configuration = std::move(*config);
+  return sortTensors();
+}
+
+llvm::Error Checkpoint::openFolder() {
+  auto configText = text("config.json");
   if (!configText)
     return configText.takeError();
   if (!*configText)
-    return createStringError(folder + ": expects config.json, found none");
-  auto config = Config::parse((folder + "/config.json").str(), **configText);
+    return createStringError(location + ": expects config.json, found none");
+  auto config = Config::parse(location + "/config.json", **configText);
   if (!config)
     return config.takeError();
-  checkpoint.configuration = std::move(*config);
+  configuration = std::move(*config);
 
   std::vector<std::string> files;
   llvm::StringMap<std::string> fileOf;
-  auto indexText = checkpoint.text("model.safetensors.index.json");
+  auto indexText = text("model.safetensors.index.json");
   if (!indexText)
     return indexText.takeError();
   if (*indexText) {
-    std::string indexPath = (folder + "/model.safetensors.index.json").str();
+    std::string indexPath = location + "/model.safetensors.index.json";
     llvm::Expected<nlohmann::json> index = parseJson(indexPath, **indexText);
     if (!index)
       return index.takeError();
@@ -95,31 +144,33 @@ llvm::Expected<Checkpoint> Checkpoint::open(llvm::StringRef folder) {
     files = {"model.safetensors"};
   }
   for (const std::string &file : files) {
-    std::string path = (folder + "/" + file).str();
+    std::string path = location + "/" + file;
     if (!fs::exists(path))
       return createStringError(path + ": expects this file of weights (or model.safetensors.index.json), found none");
-    auto tensors = readSafetensorsHeader(path, checkpoint.paths.size());
+    auto tensors = readSafetensorsHeader(path, paths.size());
     if (!tensors)
       return tensors.takeError();
-    int handle = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (handle < 0)
-      return createStringError(path + ": " + std::strerror(errno));
-    checkpoint.paths.push_back(path);
-    checkpoint.handles.push_back(handle);
-    llvm::append_range(checkpoint.all, *tensors);
+    if (llvm::Error error = openWeights(path))
+      return error;
+    llvm::append_range(all, *tensors);
   }
-  llvm::sort(checkpoint.all, [](auto &a, auto &b) { return a.name < b.name; });
-  for (auto [before, after] : llvm::zip(checkpoint.all, llvm::drop_begin(checkpoint.all)))
-    if (before.name == after.name)
-      return createStringError(checkpoint.paths[after.file] + ": tensor '" + after.name + "' is also in " +
-                               checkpoint.paths[before.file]);
+  if (llvm::Error error = sortTensors())
+    return error;
   for (auto &entry : fileOf) {
-    const TensorInfo *tensor = checkpoint.find(entry.first());
-    if (!tensor || llvm::sys::path::filename(checkpoint.paths[tensor->file]) != entry.second)
-      return createStringError(folder + "/" + entry.second + ": expects tensor '" + entry.first() +
+    const TensorInfo *tensor = find(entry.first());
+    if (!tensor || llvm::sys::path::filename(paths[tensor->file]) != entry.second)
+      return createStringError(location + "/" + entry.second + ": expects tensor '" + entry.first() +
                                "' as the index says, found none");
   }
-  return checkpoint;
+  return llvm::Error::success();
+}
+
+llvm::Error Checkpoint::sortTensors() {
+  llvm::sort(all, [](auto &a, auto &b) { return a.name < b.name; });
+  for (auto [before, after] : llvm::zip(all, llvm::drop_begin(all)))
+    if (before.name == after.name)
+      return createStringError(paths[after.file] + ": tensor '" + after.name + "' is also in " + paths[before.file]);
+  return llvm::Error::success();
 }
 
 const TensorInfo *Checkpoint::find(llvm::StringRef name) const {

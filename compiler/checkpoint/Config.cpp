@@ -79,16 +79,20 @@ llvm::Expected<json> parseJson(llvm::StringRef path, llvm::StringRef text) {
   return std::move(reader.document);
 }
 
-llvm::Expected<Config> Config::parse(llvm::StringRef path, llvm::StringRef text) {
+Config Config::of(llvm::StringRef path, json object) {
   Config config;
   config.path = path.str();
+  config.value = std::move(object);
+  return config;
+}
+
+llvm::Expected<Config> Config::parse(llvm::StringRef path, llvm::StringRef text) {
   llvm::Expected<json> document = parseJson(path, text);
   if (!document)
     return document.takeError();
-  config.value = std::move(*document);
-  if (!config.value.is_object())
+  if (!document->is_object())
     return llvm::createStringError(path + ": expects a JSON object");
-  return config;
+  return of(path, std::move(*document));
 }
 
 const json *Config::find(llvm::StringRef key) const {
@@ -193,6 +197,17 @@ std::vector<int64_t> Config::integers(llvm::StringRef key) {
   else if (found)
     for (const json &element : *found)
       result.push_back(element.get<int64_t>());
+  return result;
+}
+std::vector<double> Config::numbers(llvm::StringRef key) {
+  std::vector<double> result;
+  const json *found = find(key);
+  auto isNumber = [](const json &element) { return element.is_number(); };
+  if (found && !(found->is_array() && std::all_of(found->begin(), found->end(), isNumber)))
+    fail(key, "an array of numbers");
+  else if (found)
+    for (const json &element : *found)
+      result.push_back(element.get<double>());
   return result;
 }
 void Config::require(llvm::StringRef key, const json &expected, llvm::StringRef why) {

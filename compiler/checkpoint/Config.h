@@ -23,6 +23,8 @@ class Config {
 public:
   /// Parses `text`; `path` is for messages.
   static llvm::Expected<Config> parse(llvm::StringRef path, llvm::StringRef text);
+  /// The same over an object that is there.
+  static Config of(llvm::StringRef path, nlohmann::json object);
 
   bool has(llvm::StringRef key) const;                                           ///< present and not null
   bool mentions(llvm::StringRef key) const { return value.contains(key.str()); } ///< present, perhaps null
@@ -39,9 +41,10 @@ public:
   Config object(llvm::StringRef key);
   /// The first element of the array of text at `key`.
   std::string firstString(llvm::StringRef key);
-  /// The arrays of text and of integers at `key`; empty where it is absent or null.
+  /// The arrays of text, of integers and of numbers at `key`; empty where it is absent or null.
   std::vector<std::string> strings(llvm::StringRef key);
   std::vector<int64_t> integers(llvm::StringRef key);
+  std::vector<double> numbers(llvm::StringRef key);
 
   /// Refuses a value other than `expected` (absent passes).
   void require(llvm::StringRef key, const nlohmann::json &expected, llvm::StringRef why);

@@ -20,34 +20,11 @@ using llvm::Twine;
 
 static constexpr uint64_t kMaximumHeader = 100'000'000; // the format's own limit
 
-unsigned byteWidth(DataType type) {
-  switch (type) {
-  case DataType::F64:
-  case DataType::I64:
-    return 8;
-  case DataType::F32:
-  case DataType::I32:
-    return 4;
-  case DataType::F16:
-  case DataType::BF16:
-  case DataType::I16:
-    return 2;
-  default:
-    return 1;
-  }
-}
-
+/// The format's names of plain types.
 static constexpr std::pair<llvm::StringLiteral, DataType> kNames[] = {
     {"F64", DataType::F64},         {"F32", DataType::F32},         {"F16", DataType::F16}, {"BF16", DataType::BF16},
     {"F8_E4M3", DataType::F8_E4M3}, {"F8_E5M2", DataType::F8_E5M2}, {"I64", DataType::I64}, {"I32", DataType::I32},
     {"I16", DataType::I16},         {"I8", DataType::I8},           {"U8", DataType::U8},   {"BOOL", DataType::BOOL}};
-
-llvm::StringRef name(DataType type) {
-  for (auto &[text, value] : kNames)
-    if (value == type)
-      return text;
-  llvm_unreachable("unknown data type");
-}
 
 namespace {
 
@@ -172,7 +149,7 @@ llvm::Expected<std::vector<TensorInfo>> parseSafetensorsHeader(llvm::StringRef p
     if (begin > end || end > dataBytes)
       return tensorError("expects offsets inside the " + Twine(dataBytes) + " bytes of data, got " + Twine(begin) +
                          " to " + Twine(end));
-    uint64_t bytes = byteWidth(tensor.dtype);
+    uint64_t bytes = blockOf(tensor.dtype).bytes;
     for (int64_t size : tensor.shape) {
       bool overflow = false;
       bytes = llvm::SaturatingMultiply(bytes, uint64_t(size), &overflow);

@@ -100,22 +100,19 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
     Source keyDown{attention + "kv_a_proj_with_mqa.weight", rank + rotated, hidden};
     Value query, compressed;
     if (queryRank) {
-      Value both = b.linear(normed, attention + "qkv_a",
-                            {Source{attention + "q_a_proj.weight", queryRank, hidden}, keyDown}, biased);
-      Value queryLatent = b.rmsNorm(b.columns(both, 0, queryRank),
-                                    b.vector(attention + "q_a_layernorm.weight", queryRank), kLatentEpsilon);
-      std::string up = attention + "q_b_proj.weight";
-      query = b.linear(queryLatent, up, Source{up, heads * head, queryRank});
-      compressed = b.columns(both, queryRank, rank + rotated);
+      SmallVector<Value> both = b.linears(normed, attention + "qkv_a",
+                                          {Source{attention + "q_a_proj.weight", queryRank, hidden}, keyDown}, biased);
+      Value queryLatent = b.rmsNorm(both[0], b.vector(attention + "q_a_layernorm.weight", queryRank), kLatentEpsilon);
+      query = b.linear(queryLatent, Source{attention + "q_b_proj.weight", heads * head, queryRank});
+      compressed = both[1];
     } else if (biased) { // of the two, only the latent's projection has one
-      std::string direct = attention + "q_proj.weight";
-      query = b.linear(normed, direct, Source{direct, heads * head, hidden});
-      compressed = b.linear(normed, keyDown.tensor, keyDown, biased);
+      query = b.linear(normed, Source{attention + "q_proj.weight", heads * head, hidden});
+      compressed = b.linear(normed, keyDown, biased);
     } else {
-      Value both =
-          b.linear(normed, attention + "qkv_a", {Source{attention + "q_proj.weight", heads * head, hidden}, keyDown});
-      query = b.columns(both, 0, heads * head);
-      compressed = b.columns(both, heads * head, rank + rotated);
+      SmallVector<Value> both =
+          b.linears(normed, attention + "qkv_a", {Source{attention + "q_proj.weight", heads * head, hidden}, keyDown});
+      query = both[0];
+      compressed = both[1];
     }
     query = b.rope(query, rope, frequencies, pairs, heads, nope);
     Value key = b.rope(b.columns(compressed, rank, rotated), rope, frequencies, pairs, 1);
@@ -124,7 +121,15 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
     std::string expand = attention + "kv_b_proj.weight";
     int64_t headRows = nope + valueSize;
     SmallVector<Source> keyHeads, valueHeads;
+    // GGUF files may have the matrix cut in two, per head and absorbed already.
+    bool cut = b.has(attention + "k_b_proj.0.weight");
     for (int64_t number = 0; number < heads; ++number) {
+      if (cut) {
+        std::string suffix = "." + std::to_string(number) + ".weight";
+        keyHeads.push_back({attention + "k_b_proj" + suffix, rank, nope});
+        valueHeads.push_back({attention + "v_b_proj" + suffix, valueSize, rank});
+        continue;
+      }
       keyHeads.push_back({expand, heads * headRows, rank, number * headRows, nope, /*transposed=*/true});
       valueHeads.push_back({expand, heads * headRows, rank, number * headRows + nope, valueSize});
     }
@@ -135,7 +140,7 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
         b.builder.getStringAttr("layers." + std::to_string(layer)), b.builder.getStringAttr(b.stateFormat()),
         b.builder.getI64IntegerAttr(heads), b.builder.getF32FloatAttr(scale));
     std::string out = attention + "o_proj.weight";
-    x = b.linear(attended, out, Source{out, hidden, heads * valueSize}, biased, x);
+    x = b.linear(attended, Source{out, hidden, heads * valueSize}, biased, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);
     if (layer < dense) {
       x = b.gatedNetwork(normed, prefix + "mlp.", hidden, inner, x);

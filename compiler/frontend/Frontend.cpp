@@ -22,8 +22,8 @@ llvm::Expected<ImportedModel> importCheckpoint(mlir::MLIRContext &context, check
     }
     known += (known.empty() ? "" : ", ") + name.str();
   }
-  return llvm::createStringError(checkpoint.folder() + "/config.json: expects architectures[0] among " + known +
-                                 ", got '" + architecture + "'");
+  return llvm::createStringError(checkpoint.path() + ": expects architectures[0] among " + known + ", got '" +
+                                 architecture + "'");
 }
 
 } // namespace freeport::frontend

@@ -12,7 +12,8 @@
 namespace freeport::frontend {
 
 struct ImportOptions {
-  std::string weights = "q4"; ///< block format of linear, expert, embedding and head matrices
+  /// Block format of linear, expert, embedding and head matrices; "keep": of each the one that its type is stored in.
+  std::string weights = "q4";
 };
 
 struct ImportedModel {
@@ -22,6 +23,7 @@ struct ImportedModel {
   int64_t maximumContext = 0;
   uint64_t parameterCount = 0;      ///< elements of the tensors that the model uses
   std::vector<std::string> leftOut; ///< tensors of the checkpoint that it does not use
+  std::vector<std::string> notes;   ///< what a user should know
 };
 
 /// Imports the checkpoint. An unknown family, an unsupported configuration value, a missing or misshapen tensor are

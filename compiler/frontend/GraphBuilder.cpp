@@ -4,13 +4,20 @@
 #include "mlir/IR/Verifier.h"
 #include "llvm/ADT/StringExtras.h"
 
+#include <numeric>
+
 using namespace mlir;
 
 namespace freeport::frontend {
 
 GraphBuilder::GraphBuilder(MLIRContext &context, checkpoint::Checkpoint &checkpoint, const ImportOptions &options)
     : builder(&context), location(builder.getUnknownLoc()), checkpoint(checkpoint), options(options),
-      module(ModuleOp::create(location)), parameters(OpBuilder::atBlockEnd(module->getBody())) {}
+      module(ModuleOp::create(location)), parameters(OpBuilder::atBlockEnd(module->getBody())) {
+  quantized =
+      options.weights == "keep"
+          ? llvm::any_of(checkpoint.tensors(), [](auto &tensor) { return checkpoint::isQuantized(tensor.dtype); })
+          : options.weights == "q4" || options.weights == "q8";
+}
 
 void GraphBuilder::requireKnownQuantization() {
   checkpoint::Config quantization = config().object("quantization_config");
@@ -21,7 +28,7 @@ void GraphBuilder::requireKnownQuantization() {
 
 void GraphBuilder::setError(const Twine &message) {
   if (!problem)
-    problem = (checkpoint.folder() + ": " + message).str();
+    problem = (checkpoint.path() + ": " + message).str();
 }
 
 static std::string shapeText(ArrayRef<int64_t> shape) {
@@ -38,10 +45,13 @@ const checkpoint::TensorInfo *GraphBuilder::require(StringRef tensor, ArrayRef<i
     setError("expects tensor '" + tensor + "' of shape " + shapeText(shape) + ", got " + shapeText(found->shape));
   using checkpoint::DataType;
   bool fp8 = found->dtype == DataType::F8_E4M3;
-  if (!fp8 && found->dtype != DataType::F32 && found->dtype != DataType::F16 && found->dtype != DataType::BF16)
+  if (!fp8 && found->dtype != DataType::F32 && found->dtype != DataType::F16 && found->dtype != DataType::BF16 &&
+      !checkpoint::isQuantized(found->dtype))
     setError("expects tensor '" + tensor + "' of F32, F16, BF16 or F8_E4M3, got " + checkpoint::name(found->dtype));
+  if (shape.size() == 1 && checkpoint::isQuantized(found->dtype))
+    setError("expects tensor '" + tensor + "' of F32, F16 or BF16, got " + checkpoint::name(found->dtype));
   if (used.insert(tensor).second)
-    parameterCount += found->size / byteWidth(found->dtype);
+    parameterCount += std::accumulate(shape.begin(), shape.end(), uint64_t(1), std::multiplies<>());
   if (fp8 && shape.size() == 2) {
     std::string scale = (tensor + "_scale_inv").str();
     const checkpoint::TensorInfo *scales = checkpoint.find(scale);
@@ -94,6 +104,28 @@ FlatSymbolRefAttr GraphBuilder::table(StringRef name, ArrayRef<float> values) {
   return FlatSymbolRefAttr::get(builder.getContext(), name);
 }
 
+StringRef GraphBuilder::formatOf(const Source &source) {
+  if (options.weights != "keep")
+    return options.weights;
+  using checkpoint::DataType;
+  const checkpoint::TensorInfo *tensor = checkpoint.find(source.tensor);
+  switch (tensor ? tensor->dtype : DataType::F32) {
+  case DataType::F16:
+    return "f16";
+  case DataType::BF16:
+    return "bf16";
+  case DataType::Q4_0:
+    return "q4";
+  case DataType::Q8_0:
+  case DataType::Q5_0:
+  case DataType::Q4_K:
+  case DataType::Q6_K:
+    return "q8";
+  default:
+    return "f32";
+  }
+}
+
 FlatSymbolRefAttr GraphBuilder::matrix(StringRef name, ArrayRef<Source> sources, StringRef format) {
   SmallVector<Attribute> pieces;
   int64_t rows = 0;
@@ -101,20 +133,24 @@ FlatSymbolRefAttr GraphBuilder::matrix(StringRef name, ArrayRef<Source> sources,
     pieces.push_back(piece(source));
     rows += source.rows;
   }
-  return add(name, {rows, sources.front().inputs}, format.empty() ? StringRef(options.weights) : format, "",
+  return add(name, {rows, sources.front().inputs}, format.empty() ? formatOf(sources.front()) : format, "",
              {builder.getArrayAttr(pieces)});
 }
 
 FlatSymbolRefAttr GraphBuilder::bank(StringRef name, ArrayRef<Source> entries, StringRef format, StringRef record) {
   SmallVector<Attribute> attributes;
-  for (const Source &source : entries)
+  for (const Source &source : entries) {
     attributes.push_back(builder.getArrayAttr({piece(source)}));
+    if (format.empty() && formatOf(source) != formatOf(entries.front()))
+      setError("expects '" + entries.front().tensor + "' and '" + source.tensor +
+               "' in one type, as all of a layer's experts; --weights q4 or q8 gives them one");
+  }
   const Source &first = entries.front();
   int64_t rows = first.pieceRows ? first.pieceRows : first.rows, inputs = first.inputs;
   if (first.transposed)
     std::swap(rows, inputs);
-  return add(name, {int64_t(entries.size()), rows, inputs}, format.empty() ? StringRef(options.weights) : format,
-             record, attributes);
+  return add(name, {int64_t(entries.size()), rows, inputs}, format.empty() ? formatOf(first) : format, record,
+             attributes);
 }
 
 RankedTensorType GraphBuilder::rows(int64_t width) {
@@ -148,11 +184,31 @@ Value GraphBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr 
   int64_t width = module->lookupSymbol<graph::ParameterOp>(weight).getShape()[0];
   return builder.create<graph::LinearOp>(location, rows(width), x, weight, bias, residual);
 }
-Value GraphBuilder::linear(Value x, StringRef name, ArrayRef<Source> sources, bool biased, Value residual) {
-  StringRef stem = name;
+Value GraphBuilder::linear(Value x, const Source &source, bool biased, Value residual) {
+  StringRef stem = source.tensor;
   stem.consume_back(".weight");
-  FlatSymbolRefAttr weight = matrix(name, sources);
-  return linear(x, weight, biased ? biases((stem + ".bias").str(), sources) : FlatSymbolRefAttr(), residual);
+  FlatSymbolRefAttr weight = matrix(source.tensor, source);
+  return linear(x, weight, biased ? biases((stem + ".bias").str(), source) : FlatSymbolRefAttr(), residual);
+}
+SmallVector<Value> GraphBuilder::linears(Value x, StringRef name, ArrayRef<Source> sources, bool biased) {
+  SmallVector<Value> results;
+  while (!sources.empty()) {
+    StringRef format = formatOf(sources.front());
+    ArrayRef<Source> alike = sources.take_while([&](const Source &source) { return formatOf(source) == format; });
+    sources = sources.drop_front(alike.size());
+    if (alike.size() == 1) {
+      results.push_back(linear(x, alike.front(), biased));
+      continue;
+    }
+    FlatSymbolRefAttr weight = matrix(name, alike);
+    Value all = linear(x, weight, biased ? biases((name + ".bias").str(), alike) : FlatSymbolRefAttr());
+    int64_t offset = 0;
+    for (const Source &source : alike) {
+      results.push_back(columns(all, offset, source.rows));
+      offset += source.rows;
+    }
+  }
+  return results;
 }
 Value GraphBuilder::columns(Value x, int64_t offset, int64_t width) {
   return builder.create<graph::ColumnsOp>(location, rows(width), x, offset);
@@ -173,8 +229,8 @@ Value GraphBuilder::gatedNetwork(Value x, StringRef prefix, int64_t hidden, int6
                                  bool biased) {
   Source gate{(prefix + "gate_proj.weight").str(), inner, hidden}, up{(prefix + "up_proj.weight").str(), inner, hidden},
       down{(prefix + "down_proj.weight").str(), hidden, inner};
-  Value both = linear(x, (prefix + "gate_up").str(), {gate, up}, biased);
-  return linear(glu(columns(both, 0, inner), columns(both, inner, inner)), down.tensor, down, biased, residual);
+  SmallVector<Value> both = linears(x, (prefix + "gate_up").str(), {gate, up}, biased);
+  return linear(glu(both[0], both[1]), down, biased, residual);
 }
 
 Value GraphBuilder::routedExperts(Value x, StringRef prefix, const Routing &routing, int64_t hidden, int64_t inner,
@@ -211,6 +267,7 @@ llvm::Expected<ImportedModel> GraphBuilder::finish(StringRef family, int64_t voc
   for (const checkpoint::TensorInfo &tensor : checkpoint.tensors())
     if (!used.contains(tensor.name))
       model.leftOut.push_back(tensor.name);
+  llvm::append_range(model.notes, checkpoint.notes());
   model.module = std::move(module);
   model.family = family.str();
   model.vocabulary = vocabulary;

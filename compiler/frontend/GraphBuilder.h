@@ -36,7 +36,8 @@ public:
   checkpoint::Config &config() { return checkpoint.config(); }
   /// Refuses what quantization_config says unless it is FP8 in blocks of 128x128.
   void requireKnownQuantization();
-  bool isQuantized() const { return options.weights == "q4" || options.weights == "q8"; }
+  /// Whether the package's matrices will be integers with scales.
+  bool isQuantized() const { return quantized; }
   llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
 
   /// Parameters. A tensor that is missing or misshapen is recorded as the import's error.
@@ -44,7 +45,7 @@ public:
   /// The biases of matrices, concatenated as `matrix` does: of tensor NAME.weight it is NAME.bias.
   mlir::FlatSymbolRefAttr biases(llvm::StringRef name, llvm::ArrayRef<Source> sources);
   mlir::FlatSymbolRefAttr table(llvm::StringRef name, llvm::ArrayRef<float> values);
-  /// Sources concatenated along rows, in the weights' format unless `format` is given.
+  /// Sources concatenated along rows, in the weights' format unless `format` is given. They must have one format.
   mlir::FlatSymbolRefAttr matrix(llvm::StringRef name, llvm::ArrayRef<Source> sources, llvm::StringRef format = "");
   mlir::FlatSymbolRefAttr bank(llvm::StringRef name, llvm::ArrayRef<Source> entries, llvm::StringRef format = "",
                                llvm::StringRef record = "");
@@ -59,9 +60,11 @@ public:
   mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double epsilon, int64_t heads = 1);
   mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight, mlir::FlatSymbolRefAttr bias = {},
                      mlir::Value residual = {});
-  /// x through the matrix `name` of all sources, plus their biases if `biased`, plus `residual`.
-  mlir::Value linear(mlir::Value x, llvm::StringRef name, llvm::ArrayRef<Source> sources, bool biased = false,
-                     mlir::Value residual = {});
+  /// x through a matrix of its own name, plus its bias if `biased`, plus `residual`.
+  mlir::Value linear(mlir::Value x, const Source &source, bool biased = false, mlir::Value residual = {});
+  /// x through each source. Neighbours of one format become one matrix, called `name`.
+  llvm::SmallVector<mlir::Value> linears(mlir::Value x, llvm::StringRef name, llvm::ArrayRef<Source> sources,
+                                         bool biased = false);
   mlir::Value columns(mlir::Value x, int64_t offset, int64_t width);
   mlir::Value rope(mlir::Value x, const Rope &rope, mlir::FlatSymbolRefAttr frequencies, graph::RopePairs pairs,
                    int64_t heads, int64_t offset = 0);
@@ -76,6 +79,8 @@ public:
   mlir::Value routedExperts(mlir::Value x, llvm::StringRef prefix, const Routing &routing, int64_t hidden,
                             int64_t inner, mlir::Value shared, mlir::Value residual);
 
+  /// Whether the checkpoint has such a tensor.
+  bool has(llvm::StringRef tensor) const { return checkpoint.find(tensor) != nullptr; }
   /// Whether a problem was recorded: the layers that follow need not be built.
   bool hasProblem() const { return problem.has_value(); }
   llvm::Expected<ImportedModel> finish(llvm::StringRef family, int64_t vocabulary, int64_t maximumContext);
@@ -89,6 +94,8 @@ private:
                               llvm::StringRef record, llvm::ArrayRef<mlir::Attribute> entries);
   graph::PieceAttr piece(const Source &source);
   void setError(const llvm::Twine &message);
+  /// The block format of a checkpoint's matrix: `options.weights`, or what keeps its values.
+  llvm::StringRef formatOf(const Source &source);
 
   checkpoint::Checkpoint &checkpoint;
   const ImportOptions &options;
@@ -97,6 +104,7 @@ private:
   mlir::func::FuncOp step;
   llvm::StringSet<> used;
   uint64_t parameterCount = 0;
+  bool quantized = false;
   std::optional<std::string> problem;
 };
 

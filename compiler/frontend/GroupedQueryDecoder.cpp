@@ -1,4 +1,4 @@
-// The decoder that llama made common: grouped-query attention with half rotary embedding, RMS norms before attention
+// The decoder that llama made common: grouped-query attention with rotary embedding, RMS norms before attention
 // and network. Families differ in biases, in norms of the heads and in the network.
 #include "compiler/frontend/GraphBuilder.h"
 
@@ -17,6 +17,8 @@ llvm::Expected<ImportedModel> importGroupedQueryDecoder(GraphBuilder &b, const G
   int64_t context = config.integer("max_position_embeddings", 1, 1 << 24);
   double epsilon = config.positive("rms_norm_eps");
   bool tied = config.booleanOr("tie_word_embeddings", false), biased = config.booleanOr("attention_bias", false);
+  graph::RopePairs pairs =
+      config.booleanOr("rope_interleave", false) ? graph::RopePairs::interleaved : graph::RopePairs::half;
   config.require("hidden_act", "silu", "the only activation of this family");
   config.require("partial_rotary_factor", 1, "this family rotates whole heads");
   b.requireKnownQuantization();
@@ -41,23 +43,23 @@ llvm::Expected<ImportedModel> importGroupedQueryDecoder(GraphBuilder &b, const G
     std::string prefix = "model.layers." + std::to_string(layer) + ".";
     std::string attention = prefix + "self_attn.";
     Value normed = b.rmsNorm(x, b.vector(prefix + "input_layernorm.weight", hidden), epsilon);
-    Value all =
-        b.linear(normed, attention + "qkv",
-                 {Source{attention + "q_proj.weight", queries, hidden},
-                  Source{attention + "k_proj.weight", keys, hidden}, Source{attention + "v_proj.weight", keys, hidden}},
-                 biased);
-    Value query = b.columns(all, 0, queries), key = b.columns(all, queries, keys);
+    SmallVector<Value> projected = b.linears(normed, attention + "qkv",
+                                             {Source{attention + "q_proj.weight", queries, hidden},
+                                              Source{attention + "k_proj.weight", keys, hidden},
+                                              Source{attention + "v_proj.weight", keys, hidden}},
+                                             biased);
+    Value query = projected[0], key = projected[1];
     if (family.headNorms) {
       query = b.rmsNorm(query, b.vector(attention + "q_norm.weight", head), epsilon, heads);
       key = b.rmsNorm(key, b.vector(attention + "k_norm.weight", head), epsilon, keyHeads);
     }
-    query = b.rope(query, rope, frequencies, graph::RopePairs::half, heads);
-    key = b.rope(key, rope, frequencies, graph::RopePairs::half, keyHeads);
-    Value attended = b.builder.create<graph::AttentionOp>(
-        b.location, b.rows(queries), query, key, b.columns(all, queries + keys, keys), b.positions,
-        "layers." + std::to_string(layer), b.stateFormat(), heads, keyHeads, APFloat(scale));
+    query = b.rope(query, rope, frequencies, pairs, heads);
+    key = b.rope(key, rope, frequencies, pairs, keyHeads);
+    Value attended = b.builder.create<graph::AttentionOp>(b.location, b.rows(queries), query, key, projected[2],
+                                                          b.positions, "layers." + std::to_string(layer),
+                                                          b.stateFormat(), heads, keyHeads, APFloat(scale));
     std::string out = attention + "o_proj.weight";
-    x = b.linear(attended, out, Source{out, hidden, queries}, biased, x);
+    x = b.linear(attended, Source{out, hidden, queries}, biased, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);
     x = network(normed, prefix + "mlp.", layer, hidden, x);
   }

@@ -2,6 +2,8 @@
 // value would be farther from what they were trained with.
 #include "compiler/frontend/Rope.h"
 
+#include "llvm/ADT/STLExtras.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -119,6 +121,13 @@ Rope readRope(checkpoint::Config &config, int64_t dimensions) {
       rope.factor = static_cast<float>(magnitude(factor, mscale) / magnitude(factor, all));
     else
       rope.factor = static_cast<float>(magnitude(factor, 1));
+  } else if (type == "frequency_factors") { // GGUF's rope_freqs.weight
+    std::vector<double> factors = scaling.numbers("frequency_factors");
+    if (factors.size() != frequencies.size() || !llvm::all_of(factors, [](double factor) { return factor > 0; }))
+      scaling.fail("frequency_factors", "a list of " + llvm::Twine(frequencies.size()) + " positive numbers");
+    else
+      for (auto [frequency, factor] : llvm::zip(frequencies, factors))
+        frequency /= static_cast<float>(factor);
   } else if (type != "default") {
     scaling.fail(scaling.has("rope_type") ? "rope_type" : "type", "one of default, linear, llama3, yarn");
   }

@@ -38,6 +38,7 @@ private:
                            llvm::ArrayRef<const Backend *> targets);
 
   const fp_compile_options &options;
+  std::string weights; ///< of `options`, or the checkpoint's default
 };
 
 std::string print(ModuleOp module) {
@@ -85,10 +86,11 @@ llvm::Expected<llvm::SmallVector<const Backend *>> Compilation::findTargets() {
 }
 
 llvm::Error Compilation::run() {
-  static const std::set<llvm::StringRef> formats = {"q4", "q8", "f16", "bf16", "f32"};
+  static const std::set<llvm::StringRef> formats = {"", "keep", "q4", "q8", "f16", "bf16", "f32"};
   static const std::set<llvm::StringRef> stages = {"graph", "kernel", "launch"};
   if (!formats.count(options.weights))
-    return createStringError("expects --weights q4, q8, f16, bf16 or f32, got '" + std::string(options.weights) + "'");
+    return createStringError("expects --weights keep, q4, q8, f16, bf16 or f32, got '" + std::string(options.weights) +
+                             "'");
   if (options.stop_after && !stages.count(options.stop_after))
     return createStringError("expects --stop-after graph, kernel or launch, got '" + std::string(options.stop_after) +
                              "'");
@@ -96,12 +98,13 @@ llvm::Error Compilation::run() {
   auto checkpoint = checkpoint::Checkpoint::open(options.checkpoint);
   if (!checkpoint)
     return checkpoint.takeError();
+  weights = *options.weights ? options.weights : checkpoint->isFile() ? "keep" : "q4";
 
   DialectRegistry registry;
   registerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
-  auto model = frontend::importCheckpoint(context, *checkpoint, {options.weights});
+  auto model = frontend::importCheckpoint(context, *checkpoint, {weights});
   if (!model)
     return model.takeError();
   ModuleOp module = *model->module;
@@ -193,7 +196,7 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
       return text.takeError();
     *target = text->value_or("");
   }
-  parts.weights = options.weights;
+  parts.weights = weights;
   parts.checkpointName = llvm::sys::path::filename(llvm::StringRef(options.checkpoint).rtrim('/')).str();
   parts.options = "--weights " + parts.weights;
   return writer->finish(buildManifest(launch, model, parts));

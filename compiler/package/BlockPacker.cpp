@@ -61,7 +61,70 @@ FREEPORT_CLONED static void widenBrain(const uint16_t *source, int64_t count, ui
     target[i] = uint32_t(source[i]) << 16;
 }
 
+static float halfAt(const uint8_t *source) {
+  uint16_t bits;
+  std::memcpy(&bits, source, 2);
+  return fromHalf(bits);
+}
+
+/// Scale and minimum number `group` of a Q4_K block: six bits each, twelve bytes for eight of both.
+static std::pair<unsigned, unsigned> scaleAndMinimum(const uint8_t *packed, unsigned group) {
+  if (group < 4)
+    return {packed[group] & 63, packed[group + 4] & 63};
+  return {(packed[group + 4] & 15) | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4};
+}
+
+/// One block to floats, as GGML defines its types.
+static void widenBlock(checkpoint::DataType type, const uint8_t *block, float *target) {
+  using checkpoint::DataType;
+  switch (type) {
+  case DataType::Q4_0:
+    for (int k = 0; k < 16; ++k) {
+      target[k] = halfAt(block) * static_cast<float>((block[2 + k] & 15) - 8);
+      target[k + 16] = halfAt(block) * static_cast<float>((block[2 + k] >> 4) - 8);
+    }
+    return;
+  case DataType::Q5_0: {
+    uint32_t high;
+    std::memcpy(&high, block + 2, 4);
+    for (int k = 0; k < 16; ++k) {
+      int low = (block[6 + k] & 15) | (high >> k & 1) << 4, top = block[6 + k] >> 4 | (high >> (k + 16) & 1) << 4;
+      target[k] = halfAt(block) * static_cast<float>(low - 16);
+      target[k + 16] = halfAt(block) * static_cast<float>(top - 16);
+    }
+    return;
+  }
+  case DataType::Q8_0:
+    for (int k = 0; k < 32; ++k)
+      target[k] = halfAt(block) * static_cast<float>(static_cast<int8_t>(block[2 + k]));
+    return;
+  case DataType::Q4_K:
+    for (int k = 0; k < 256; ++k) {
+      auto [scale, minimum] = scaleAndMinimum(block + 4, k / 32);
+      int code = block[16 + k / 64 * 32 + k % 32] >> (k / 32 % 2 * 4) & 15;
+      float step = halfAt(block) * static_cast<float>(scale), least = halfAt(block + 2) * static_cast<float>(minimum);
+      target[k] = step * static_cast<float>(code) - least;
+    }
+    return;
+  default: // Q6_K
+    for (int k = 0; k < 256; ++k) {
+      int half = k / 128, quarter = k / 32 % 4, i = k % 32;
+      int low = block[64 * half + quarter % 2 * 32 + i] >> (quarter / 2 * 4) & 15;
+      int high = block[128 + 32 * half + i] >> (2 * quarter) & 3;
+      float step = halfAt(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + k / 16]));
+      target[k] = step * static_cast<float>((low | high << 4) - 32);
+    }
+    return;
+  }
+}
+
 void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, float *target) {
+  if (isQuantized(type)) {
+    checkpoint::Block block = blockOf(type);
+    for (int64_t k = 0; k < count; k += block.elements, source += block.bytes)
+      widenBlock(type, source, target + k);
+    return;
+  }
   switch (type) {
   case checkpoint::DataType::F32:
     std::memcpy(target, source, count * 4);
@@ -77,7 +140,7 @@ void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, floa
     }
     return;
   default:
-    llvm_unreachable("the frontend admits only F32, F16 and BF16 to the packer");
+    llvm_unreachable("the frontend admits no other types to the packer");
   }
 }
 
@@ -189,6 +252,55 @@ FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
 
 } // namespace
 
+/// One row's codes and scale into a record of a quantised format.
+template <typename Code>
+static void storeGroup(BlockFormat format, const Code *codes, uint16_t scale, int64_t row, uint8_t *record) {
+  if (format == BlockFormat::q8) {
+    for (int k = 0; k < 32; ++k)
+      record[4 * (32 * (k / 4) + row) + k % 4] = static_cast<uint8_t>(static_cast<int8_t>(codes[k]));
+    std::memcpy(record + 1024 + 2 * row, &scale, 2);
+    return;
+  }
+  for (int j = 0; j < 4; ++j)
+    for (int b = 0; b < 4; ++b) {
+      int low = static_cast<int>(codes[8 * j + b]) + 8, high = static_cast<int>(codes[8 * j + 4 + b]) + 8;
+      record[4 * (32 * j + row) + b] = static_cast<uint8_t>(low | high << 4);
+    }
+  std::memcpy(record + 512 + 2 * row, &scale, 2);
+}
+
+std::optional<BlockFormat> nativeFormat(checkpoint::DataType type) {
+  switch (type) {
+  case checkpoint::DataType::Q4_0:
+    return BlockFormat::q4;
+  case checkpoint::DataType::Q8_0:
+    return BlockFormat::q8;
+  default:
+    return std::nullopt;
+  }
+}
+
+void moveRowBlock(checkpoint::DataType type, const uint8_t *source, int64_t rowBytes, int64_t rows, int64_t inputs,
+                  uint8_t *out) {
+  BlockFormat format = *nativeFormat(type);
+  checkpoint::Block block = blockOf(type);
+  int64_t bytes = kernel::recordBytes(format), groups = inputs / block.elements;
+  std::memset(out, 0, groups * bytes);
+  for (int64_t row = 0; row < 32; ++row)
+    for (int64_t group = 0; group < groups; ++group) {
+      int8_t codes[32] = {}; // q4 stores zero as 8: rows that are not there have codes too
+      uint16_t scale = 0;
+      if (row < rows) {
+        const uint8_t *from = source + row * rowBytes + group * block.bytes;
+        std::memcpy(&scale, from, 2);
+        for (int k = 0; k < 32; ++k)
+          codes[k] = type == checkpoint::DataType::Q8_0 ? static_cast<int8_t>(from[2 + k])
+                                                        : (from[2 + k % 16] >> (k / 16 * 4) & 15) - 8;
+      }
+      storeGroup(format, codes, scale, row, out + group * bytes);
+    }
+}
+
 void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out) {
   int64_t bytes = kernel::recordBytes(format);
   auto flushed = [](float value) { return std::fabs(value) < 0x1p-50f ? 0.0f : value; };
@@ -197,6 +309,7 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
     for (int64_t row = 0; row < 32; ++row) {
       const float *x = rows + row * stride + group * 32;
       float codes[32];
+      uint16_t scale;
       switch (format) {
       case BlockFormat::f32:
         for (int k = 0; k < 32; ++k) {
@@ -211,23 +324,14 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
           std::memcpy(out + 4 * (32 * (k / 2) + row) + 2 * (k % 2), &value, 2);
         }
         break;
-      case BlockFormat::q8: {
-        uint16_t scale = quantizeGroup8(x, codes);
-        for (int k = 0; k < 32; ++k)
-          out[4 * (32 * (k / 4) + row) + k % 4] = static_cast<uint8_t>(static_cast<int8_t>(codes[k]));
-        std::memcpy(out + 1024 + 2 * row, &scale, 2);
+      case BlockFormat::q8:
+        scale = quantizeGroup8(x, codes);
+        storeGroup(format, codes, scale, row, out);
         break;
-      }
-      case BlockFormat::q4: {
-        uint16_t scale = quantizeGroup4(x, codes);
-        for (int j = 0; j < 4; ++j)
-          for (int b = 0; b < 4; ++b) {
-            int low = static_cast<int>(codes[8 * j + b]) + 8, high = static_cast<int>(codes[8 * j + 4 + b]) + 8;
-            out[4 * (32 * j + row) + b] = static_cast<uint8_t>(low | high << 4);
-          }
-        std::memcpy(out + 512 + 2 * row, &scale, 2);
+      case BlockFormat::q4:
+        scale = quantizeGroup4(x, codes);
+        storeGroup(format, codes, scale, row, out);
         break;
-      }
       }
     }
   }

@@ -2,8 +2,10 @@
 // gives the same bytes on every machine: sums run in a fixed order and nothing is contracted.
 #pragma once
 
-#include "compiler/checkpoint/Safetensors.h"
+#include "compiler/checkpoint/Tensor.h"
 #include "dialects/kernel/Kernel.h"
+
+#include <optional>
 
 namespace freeport {
 
@@ -11,7 +13,14 @@ namespace freeport {
 /// a multiple of 32, are zero. Writes ceil(inputs / 32) records to `out`.
 void packRowBlock(kernel::BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out);
 
-/// Widens `count` elements of a checkpoint's dtype (F32, F16 or BF16) to floats.
+/// The block format whose records hold the very integers and scales of a checkpoint's quantised dtype.
+std::optional<kernel::BlockFormat> nativeFormat(checkpoint::DataType type);
+
+/// The same as `packRowBlock` from `rows` (at most 32) rows of `rowBytes` bytes of blocks, which are only moved.
+void moveRowBlock(checkpoint::DataType type, const uint8_t *source, int64_t rowBytes, int64_t rows, int64_t inputs,
+                  uint8_t *out);
+
+/// Widens `count` elements of a checkpoint's dtype (F32, F16, BF16 or quantised, whole blocks) to floats.
 void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, float *target);
 
 /// Conversions to nearest even; f16 saturates at ±65504.

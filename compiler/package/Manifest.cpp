@@ -244,7 +244,8 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto compiler = b.CreateString("freeport " FREEPORT_VERSION), checkpointName = b.CreateString(parts.checkpointName);
   auto family = b.CreateString(model.family), options = b.CreateString(parts.options);
   auto provenance =
-      schema::CreateProvenance(b, compiler, checkpointName, family, options, b.CreateVectorOfStrings(model.leftOut));
+      schema::CreateProvenance(b, compiler, checkpointName, family, options, b.CreateVectorOfStrings(model.leftOut),
+                               b.CreateVectorOfStrings(model.notes));
   auto numerics = b.CreateString("portable"), weights = b.CreateString(parts.weights);
   auto parameterVector = b.CreateVector(parameterTables);
   auto stateVector = b.CreateVector(stateTables);

@@ -111,18 +111,17 @@ public:
       int64_t columns = tensor->shape.size() == 2 ? tensor->shape[1] : 1;
       int64_t pieceRows = piece.transposed ? columns : piece.rows;
       int64_t from = std::max(first, begin), to = std::min(first + count, begin + pieceRows);
-      unsigned width = byteWidth(tensor->dtype);
+      uint64_t rowBytes = byteSize(tensor->dtype, columns);
       if (from < to && !piece.transposed) {
-        std::vector<uint8_t> raw((to - from) * inputs * width);
-        if (llvm::Error error =
-                checkpoint.read(*tensor, uint64_t(piece.firstRow + from - begin) * columns * width, raw))
+        std::vector<uint8_t> raw((to - from) * rowBytes);
+        if (llvm::Error error = checkpoint.read(*tensor, (piece.firstRow + from - begin) * rowBytes, raw))
           return error;
         for (int64_t row = from; row < to; ++row)
-          widen(tensor->dtype, raw.data() + (row - from) * inputs * width, inputs, target + (row - first) * stride);
+          widen(tensor->dtype, raw.data() + (row - from) * rowBytes, inputs, target + (row - first) * stride);
       } else if (from < to) {
-        std::vector<uint8_t> raw(piece.rows * columns * width);
+        std::vector<uint8_t> raw(piece.rows * rowBytes);
         std::vector<float> values(piece.rows * columns);
-        if (llvm::Error error = checkpoint.read(*tensor, uint64_t(piece.firstRow) * columns * width, raw))
+        if (llvm::Error error = checkpoint.read(*tensor, piece.firstRow * rowBytes, raw))
           return error;
         widen(tensor->dtype, raw.data(), values.size(), values.data());
         for (int64_t row = from; row < to; ++row)
@@ -130,6 +129,34 @@ public:
             target[(row - first) * stride + k] = values[k * columns + row - begin];
       }
       begin += pieceRows;
+    }
+    return llvm::Error::success();
+  }
+
+  /// The quantised type of all pieces where `format` holds it as it is.
+  std::optional<checkpoint::DataType> movable(kernel::BlockFormat format) const {
+    std::optional<checkpoint::DataType> type;
+    for (const Piece &piece : pieces) {
+      const checkpoint::TensorInfo *tensor = checkpoint.find(piece.tensor);
+      if (!tensor || piece.transposed || nativeFormat(tensor->dtype) != format || (type && type != tensor->dtype))
+        return std::nullopt;
+      type = tensor->dtype;
+    }
+    return type;
+  }
+  /// The bytes of rows first .. first + count - 1, each of `rowBytes`.
+  llvm::Error readBytes(int64_t first, int64_t count, uint64_t rowBytes, std::vector<uint8_t> &target) const {
+    target.resize(count * rowBytes);
+    int64_t begin = 0;
+    for (const Piece &piece : pieces) {
+      int64_t from = std::max(first, begin), to = std::min(first + count, begin + piece.rows);
+      llvm::MutableArrayRef<uint8_t> part(target);
+      if (from < to)
+        if (llvm::Error error =
+                checkpoint.read(*checkpoint.find(piece.tensor), (piece.firstRow + from - begin) * rowBytes,
+                                part.slice((from - first) * rowBytes, (to - from) * rowBytes)))
+          return error;
+      begin += piece.rows;
     }
     return llvm::Error::success();
   }
@@ -236,12 +263,21 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       } else {
         int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back(), stride = (inputs + 31) / 32 * 32;
         int64_t firstRow = 32 * chunk.firstBlock, rowCount = std::min(32 * chunk.blocks, rows - firstRow);
-        std::vector<float> values(32 * chunk.blocks * stride);
-        error =
-            EntryReader(checkpoint, plan.entries[chunk.entry]).read(firstRow, rowCount, inputs, values.data(), stride);
         uint64_t blockBytes = chunk.bytes / chunk.blocks;
-        for (int64_t block = 0; !error && block < chunk.blocks; ++block)
-          packRowBlock(plan.format, values.data() + 32 * block * stride, stride, inputs, out + block * blockBytes);
+        EntryReader reader(checkpoint, plan.entries[chunk.entry]);
+        if (auto type = reader.movable(plan.format)) {
+          uint64_t rowBytes = byteSize(*type, inputs);
+          std::vector<uint8_t> raw;
+          error = reader.readBytes(firstRow, rowCount, rowBytes, raw);
+          for (int64_t block = 0; !error && block < chunk.blocks; ++block)
+            moveRowBlock(*type, raw.data() + 32 * block * rowBytes, rowBytes,
+                         std::min<int64_t>(32, rowCount - 32 * block), inputs, out + block * blockBytes);
+        } else {
+          std::vector<float> values(32 * chunk.blocks * stride);
+          error = reader.read(firstRow, rowCount, inputs, values.data(), stride);
+          for (int64_t block = 0; !error && block < chunk.blocks; ++block)
+            packRowBlock(plan.format, values.data() + 32 * block * stride, stride, inputs, out + block * blockBytes);
+        }
       }
       if (error)
         problems[number] = llvm::toString(std::move(error));

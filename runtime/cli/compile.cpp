@@ -14,7 +14,7 @@ namespace freeport::cli {
 namespace {
 
 struct CompileArguments {
-  std::string checkpoint, output, weights = "q4", targets = "cpu", dump_stages, stop_after;
+  std::string checkpoint, output, weights, targets = "cpu", dump_stages, stop_after;
 };
 
 int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
@@ -26,11 +26,17 @@ int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t tot
   return !interrupted;
 }
 
-/// Says which tensors of the checkpoint are not in the package that was just written.
-void list_left_out(const std::string &path) {
+/// Says what a user should know of the package that was just written.
+void report(const std::string &path) {
   constexpr size_t kListed = 8;
   auto package = Package::open(path);
-  const auto *names = package.ok() ? (*package)->manifest().provenance()->left_out() : nullptr;
+  if (!package.ok())
+    return;
+  const package::Provenance &provenance = *(*package)->manifest().provenance();
+  if (provenance.notes())
+    for (const flatbuffers::String *note : *provenance.notes())
+      fmt::print(stderr, "note: {}\n", note->string_view());
+  const auto *names = provenance.left_out();
   if (!names || names->size() == 0)
     return;
   std::string list;
@@ -85,19 +91,21 @@ int compile(const CompileArguments &arguments) {
     fmt::print(stderr, "{}: {:.1f} MB in {:.1f} s\n", arguments.output,
                std::filesystem::file_size(arguments.output, code) / 1e6, seconds);
   if (arguments.stop_after.empty())
-    list_left_out(arguments.output);
+    report(arguments.output);
   return 0;
 }
 
 } // namespace
 
 void add_compile(CLI::App &app, Action &action) {
-  CLI::App *verb = app.add_subcommand("compile", "Compile a checkpoint folder into a package");
+  CLI::App *verb = app.add_subcommand("compile", "Compile a checkpoint (a folder or a GGUF file) into a package");
   auto arguments = std::make_shared<CompileArguments>();
-  verb->add_option("checkpoint", arguments->checkpoint, "Folder with config.json and *.safetensors")->required();
+  verb->add_option("checkpoint", arguments->checkpoint, "Folder with config.json and *.safetensors, or a GGUF file")
+      ->required();
   verb->add_option("-o,--output", arguments->output, "The package to write, e.g. model.port");
-  verb->add_option("--weights", arguments->weights, "Format of the large matrices: q4, q8, f16, bf16 or f32")
-      ->capture_default_str();
+  verb->add_option("--weights", arguments->weights,
+                   "Format of the large matrices: q4, q8, f16, bf16, f32, or keep, each as it is stored (default: keep "
+                   "for GGUF files, q4 for folders)");
   verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")
       ->capture_default_str();
   verb->add_option("--dump-stages", arguments->dump_stages,

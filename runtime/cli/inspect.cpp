@@ -133,7 +133,8 @@ json describe(const Package &package) {
         {"checkpoint", text_of(provenance.checkpoint())},
         {"family", text_of(provenance.family())},
         {"options", text_of(provenance.options())},
-        {"left_out", list(provenance.left_out(), string)}}},
+        {"left_out", list(provenance.left_out(), string)},
+        {"notes", list(provenance.notes(), string)}}},
       {"executables", list(manifest.executables(), describe_executable)},
       {"kernels", list(manifest.kernels(), [](const package::Kernel &kernel) { return json(kernel.name()->str()); })},
       {"variants", list(manifest.program()->variants(), describe_variant)},
@@ -204,6 +205,8 @@ void print_text(const json &all) {
   }
   for (const auto &[format, sum] : formats)
     row("weights", fmt::format("{:<4} {:>5} tensors {:>12.1f} MB", format, sum.first, double(sum.second) / 1e6));
+  for (const json &note : from["notes"])
+    row("note", note.get<std::string>());
   if (!from["left_out"].empty())
     row("left out", fmt::format("{} tensors that the model does not use, such as {}", from["left_out"].size(),
                                 from["left_out"][0].get<std::string>()));
