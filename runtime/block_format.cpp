@@ -28,6 +28,9 @@ float from_half(uint16_t half) {
   return sign ? -magnitude : magnitude;
 }
 
+/// A signed or unsigned byte as a float.
+template <typename T> float byte_at(const std::byte *from) { return float(read<T>(from)); }
+
 /// The value of `row` and `input` of one record.
 float value_at(BlockFormat format, const std::byte *record, uint64_t row, uint64_t input) {
   auto dword = [&](uint64_t j) { return record + 4 * (kBlock * j + row); };
@@ -40,18 +43,38 @@ float value_at(BlockFormat format, const std::byte *record, uint64_t row, uint64
     return from_bits(uint32_t(read<uint16_t>(dword(input / 2) + 2 * (input % 2))) << 16);
   case BlockFormat::q8:
     return from_half(read<uint16_t>(record + 1024 + 2 * row)) * float(read<int8_t>(dword(input / 4) + input % 4));
-  case BlockFormat::q4: {
-    const auto byte = read<uint8_t>(dword(input / 8) + input % 4);
-    return from_half(read<uint16_t>(record + 512 + 2 * row)) * float((input % 8 < 4 ? byte & 15 : byte >> 4) - 8);
+  default:
+    break;
   }
+  // The others have nibbles first, then what is above or beside them.
+  const auto byte = read<uint8_t>(dword(input / 8) + input % 4);
+  const int nibble = input % 8 < 4 ? byte & 15 : byte >> 4;
+  switch (format) {
+  case BlockFormat::q5: {
+    const int high = read<uint8_t>(dword(4) + input % 4) >> input / 4 & 1;
+    return from_half(read<uint16_t>(record + 640 + 2 * row)) * float((nibble | high << 4) - 16);
   }
-  return 0;
+  case BlockFormat::q4_k: {
+    const float scale = byte_at<uint8_t>(record + 512 + 2 * row), minimum = byte_at<uint8_t>(record + 513 + 2 * row);
+    const float step = from_half(read<uint16_t>(record + 576 + 4 * row)) * scale;
+    const float least = from_half(read<uint16_t>(record + 578 + 4 * row)) * minimum;
+    return step * float(nibble) - least;
+  }
+  case BlockFormat::q6_k: {
+    const int high = read<uint8_t>(dword(4 + input / 16) + input % 4) >> 2 * (input / 4 % 4) & 3;
+    const float scale = byte_at<int8_t>(record + 768 + 4 * row + input / 16);
+    const float step = from_half(read<uint16_t>(record + 770 + 4 * row)) * scale;
+    return step * float((nibble | high << 4) - 32);
+  }
+  default:
+    return from_half(read<uint16_t>(record + 512 + 2 * row)) * float(nibble - 8);
+  }
 }
 
 } // namespace
 
 std::optional<BlockFormat> find_block_format(std::string_view name) {
-  constexpr std::string_view names[] = {"f32", "f16", "bf16", "q8", "q4"};
+  constexpr std::string_view names[] = {"f32", "f16", "bf16", "q8", "q4", "q5", "q4_k", "q6_k"};
   for (size_t i = 0; i < std::size(names); ++i)
     if (names[i] == name)
       return BlockFormat(i);
@@ -59,7 +82,7 @@ std::optional<BlockFormat> find_block_format(std::string_view name) {
 }
 
 uint64_t record_bytes(BlockFormat format) {
-  constexpr uint64_t bytes[] = {4096, 2048, 2048, 1088, 576};
+  constexpr uint64_t bytes[] = {4096, 2048, 2048, 1088, 576, 704, 704, 896};
   return bytes[size_t(format)];
 }
 

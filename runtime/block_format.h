@@ -10,7 +10,7 @@
 
 namespace freeport {
 
-enum class BlockFormat { f32, f16, bf16, q8, q4 };
+enum class BlockFormat { f32, f16, bf16, q8, q4, q5, q4_k, q6_k };
 
 /// Rows and inputs of a record.
 constexpr uint64_t kBlock = 32;

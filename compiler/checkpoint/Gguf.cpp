@@ -27,10 +27,10 @@ static constexpr std::pair<uint32_t, DataType> kImported[] = {
     {0, DataType::F32},  {1, DataType::F16},   {2, DataType::Q4_0},  {6, DataType::Q5_0},
     {8, DataType::Q8_0}, {12, DataType::Q4_K}, {14, DataType::Q6_K}, {30, DataType::BF16}};
 static constexpr std::pair<uint32_t, llvm::StringLiteral> kRefused[] = {
-    {3, "Q4_1"},     {7, "Q5_1"},     {9, "Q8_1"},   {10, "Q2_K"},  {11, "Q3_K"},  {13, "Q5_K"},
-    {15, "Q8_K"},    {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"},
-    {21, "IQ3_S"},   {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},    {25, "I16"},   {26, "I32"},
-    {27, "I64"},     {28, "F64"},     {29, "IQ1_M"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {39, "MXFP4"}};
+    {3, "Q4_1"},   {7, "Q5_1"},     {9, "Q8_1"},    {10, "Q2_K"},    {11, "Q3_K"},  {13, "Q5_K"},
+    {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"},
+    {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},      {25, "I16"},   {26, "I32"},
+    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"}};
 
 namespace {
 
@@ -62,24 +62,36 @@ public:
   }
   json value(uint32_t type, unsigned depth = 0) {
     switch (ValueType(type)) {
-    case ValueType::u8: return number<uint8_t>();
-    case ValueType::i8: return number<int8_t>();
-    case ValueType::u16: return number<uint16_t>();
-    case ValueType::i16: return number<int16_t>();
-    case ValueType::u32: return number<uint32_t>();
-    case ValueType::i32: return number<int32_t>();
-    case ValueType::u64: return number<uint64_t>();
-    case ValueType::i64: return number<int64_t>();
-    case ValueType::f32: return static_cast<double>(number<float>());
-    case ValueType::f64: return number<double>();
-    case ValueType::text: return text();
+    case ValueType::u8:
+      return number<uint8_t>();
+    case ValueType::i8:
+      return number<int8_t>();
+    case ValueType::u16:
+      return number<uint16_t>();
+    case ValueType::i16:
+      return number<int16_t>();
+    case ValueType::u32:
+      return number<uint32_t>();
+    case ValueType::i32:
+      return number<int32_t>();
+    case ValueType::u64:
+      return number<uint64_t>();
+    case ValueType::i64:
+      return number<int64_t>();
+    case ValueType::f32:
+      return static_cast<double>(number<float>());
+    case ValueType::f64:
+      return number<double>();
+    case ValueType::text:
+      return text();
     case ValueType::boolean: {
       auto byte = number<uint8_t>();
       if (byte > 1)
         fail("expects a boolean of 0 or 1, got " + Twine(byte));
       return byte != 0;
     }
-    case ValueType::array: return array(depth);
+    case ValueType::array:
+      return array(depth);
     }
     fail("expects a type of value from 0 to 12, got " + Twine(type));
     return nullptr;

@@ -1,4 +1,5 @@
-// Rows of llama's queries and keys stay in GGML's order: rotating neighbours (rope_interleave) is what that order is for.
+// Rows of llama's queries and keys stay in GGML's order: rotating neighbours (rope_interleave) is what that order is
+// for.
 #include "compiler/checkpoint/GgufModel.h"
 #include "compiler/checkpoint/Config.h"
 #include "compiler/checkpoint/GgufTokenizer.h"

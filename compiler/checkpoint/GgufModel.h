@@ -1,5 +1,5 @@
-// A GGUF file told as the Hugging Face folder that it was made from: configuration, tokenizer files and names of tensors,
-// so that each model family is imported by one frontend wherever its weights come from.
+// A GGUF file told as the Hugging Face folder that it was made from: configuration, tokenizer files and names of
+// tensors, so that each model family is imported by one frontend wherever its weights come from.
 #pragma once
 
 #include "compiler/checkpoint/Gguf.h"

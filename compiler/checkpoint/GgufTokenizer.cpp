@@ -33,18 +33,15 @@ static const std::vector<PreTokenizer> &preTokenizers() {
     constexpr const char *kDeepseek = R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|)"
                                       R"([^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)"
                                       R"(\s*[\r\n]+|\s+(?!\S)|\s+)";
-    constexpr const char *kGpt2 =
-        R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+    constexpr const char *kGpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
     std::vector<PreTokenizer> list;
     for (auto name : {llvm::StringLiteral("llama-bpe"), llvm::StringLiteral("llama3"), llvm::StringLiteral("llama-v3")})
       list.push_back({name, {kLlama3}, false, false, true, true});
     for (auto name : {llvm::StringLiteral("qwen2"), llvm::StringLiteral("deepseek-r1-qwen")})
       list.push_back({name, {kQwen2}, true});
     list.push_back({"deepseek-v3", {R"(\p{N}{1,3})", "[一-龥぀-ゟ゠-ヿ]+", kDeepseek}});
-    list.push_back({"deepseek-llm",
-                    {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-\xED\x9F\xBF]+"},
-                    false,
-                    true});
+    list.push_back(
+        {"deepseek-llm", {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", "[一-龥ࠀ-一가-\xED\x9F\xBF]+"}, false, true});
     list.push_back({"gpt-2", {kGpt2}});
     return list;
   }();
@@ -77,8 +74,7 @@ void translateTokenizer(Config &metadata, GgufModel &model) {
     return;
   }
   std::string cutName = metadata.stringOr(key("pre"), "gpt-2");
-  auto cut =
-      llvm::find_if(preTokenizers(), [&](const PreTokenizer &entry) { return entry.name == cutName; });
+  auto cut = llvm::find_if(preTokenizers(), [&](const PreTokenizer &entry) { return entry.name == cutName; });
   if (cut == preTokenizers().end()) {
     model.notes.push_back("pre-tokenizer '" + cutName +
                           "' is not known: verbs that read or write text will refuse the package");

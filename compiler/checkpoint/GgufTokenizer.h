@@ -6,8 +6,8 @@
 
 namespace freeport::checkpoint {
 
-/// Adds tokenizer.json, tokenizer_config.json and chat_template.jinja to `model` where `metadata` describes byte-level BPE
-/// with a known pre-tokenizer, else a note that says why not. Problems are kept in `metadata`.
+/// Adds tokenizer.json, tokenizer_config.json and chat_template.jinja to `model` where `metadata` describes byte-level
+/// BPE with a known pre-tokenizer, else a note that says why not. Problems are kept in `metadata`.
 void translateTokenizer(Config &metadata, GgufModel &model);
 
 } // namespace freeport::checkpoint

@@ -11,8 +11,23 @@ namespace freeport::checkpoint {
 
 /// Plain values, then GGML's blocks of quantised ones (https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h).
 enum class DataType {
-  F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I64, I32, I16, I8, U8, BOOL,
-  Q4_0, Q5_0, Q8_0, Q4_K, Q6_K
+  F64,
+  F32,
+  F16,
+  BF16,
+  F8_E4M3,
+  F8_E5M2,
+  I64,
+  I32,
+  I16,
+  I8,
+  U8,
+  BOOL,
+  Q4_0,
+  Q5_0,
+  Q8_0,
+  Q4_K,
+  Q6_K
 };
 
 /// How many consecutive values of a row are stored together, and in how many bytes; 1 for plain types.

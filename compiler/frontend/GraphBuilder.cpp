@@ -1,5 +1,6 @@
 // The first problem wins: families build on with whatever they have, and `finish` reports it.
 #include "compiler/frontend/GraphBuilder.h"
+#include "compiler/package/BlockPacker.h"
 
 #include "mlir/IR/Verifier.h"
 #include "llvm/ADT/StringExtras.h"
@@ -107,23 +108,9 @@ FlatSymbolRefAttr GraphBuilder::table(StringRef name, ArrayRef<float> values) {
 StringRef GraphBuilder::formatOf(const Source &source) {
   if (options.weights != "keep")
     return options.weights;
-  using checkpoint::DataType;
   const checkpoint::TensorInfo *tensor = checkpoint.find(source.tensor);
-  switch (tensor ? tensor->dtype : DataType::F32) {
-  case DataType::F16:
-    return "f16";
-  case DataType::BF16:
-    return "bf16";
-  case DataType::Q4_0:
-    return "q4";
-  case DataType::Q8_0:
-  case DataType::Q5_0:
-  case DataType::Q4_K:
-  case DataType::Q6_K:
-    return "q8";
-  default:
-    return "f32";
-  }
+  return kernel::stringifyBlockFormat(
+      nativeFormat(tensor ? tensor->dtype : checkpoint::DataType::F32).value_or(kernel::BlockFormat::f32));
 }
 
 FlatSymbolRefAttr GraphBuilder::matrix(StringRef name, ArrayRef<Source> sources, StringRef format) {

@@ -61,12 +61,6 @@ FREEPORT_CLONED static void widenBrain(const uint16_t *source, int64_t count, ui
     target[i] = uint32_t(source[i]) << 16;
 }
 
-static float halfAt(const uint8_t *source) {
-  uint16_t bits;
-  std::memcpy(&bits, source, 2);
-  return fromHalf(bits);
-}
-
 /// Scale and minimum number `group` of a Q4_K block: six bits each, twelve bytes for eight of both.
 static std::pair<unsigned, unsigned> scaleAndMinimum(const uint8_t *packed, unsigned group) {
   if (group < 4)
@@ -74,55 +68,71 @@ static std::pair<unsigned, unsigned> scaleAndMinimum(const uint8_t *packed, unsi
   return {(packed[group + 4] & 15) | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4};
 }
 
-/// One block to floats, as GGML defines its types.
-static void widenBlock(checkpoint::DataType type, const uint8_t *block, float *target) {
+namespace {
+/// 32 inputs of a block: a value is step * scales[half] * integer - least * minimum.
+struct Group {
+  int8_t integers[32] = {};
+  uint16_t step = 0, least = 0; ///< f16
+  int scales[2] = {1, 1}, minimum = 0;
+};
+} // namespace
+
+/// Group `number` of a block, as GGML defines its types.
+static Group groupOf(checkpoint::DataType type, const uint8_t *block, int number) {
   using checkpoint::DataType;
-  switch (type) {
-  case DataType::Q4_0:
-    for (int k = 0; k < 16; ++k) {
-      target[k] = halfAt(block) * static_cast<float>((block[2 + k] & 15) - 8);
-      target[k + 16] = halfAt(block) * static_cast<float>((block[2 + k] >> 4) - 8);
+  Group group;
+  auto half = [&](int offset) {
+    uint16_t bits;
+    std::memcpy(&bits, block + offset, 2);
+    return bits;
+  };
+  group.step = half(type == DataType::Q6_K ? 208 : 0);
+  for (int k = 0; k < 32; ++k) {
+    int integer = 0;
+    switch (type) {
+    case DataType::Q4_0:
+      integer = (block[2 + k % 16] >> (k / 16 * 4) & 15) - 8;
+      break;
+    case DataType::Q5_0:
+      integer = ((block[6 + k % 16] >> (k / 16 * 4) & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4) - 16;
+      break;
+    case DataType::Q8_0:
+      integer = static_cast<int8_t>(block[2 + k]);
+      break;
+    case DataType::Q4_K:
+      integer = block[16 + number / 2 * 32 + k] >> (number % 2 * 4) & 15;
+      break;
+    default: { // Q6_K
+      int half = number / 4, quarter = number % 4;
+      int low = block[64 * half + quarter % 2 * 32 + k] >> (quarter / 2 * 4) & 15;
+      integer = (low | (block[128 + 32 * half + k] >> (2 * quarter) & 3) << 4) - 32;
     }
-    return;
-  case DataType::Q5_0: {
-    uint32_t high;
-    std::memcpy(&high, block + 2, 4);
-    for (int k = 0; k < 16; ++k) {
-      int low = (block[6 + k] & 15) | (high >> k & 1) << 4, top = block[6 + k] >> 4 | (high >> (k + 16) & 1) << 4;
-      target[k] = halfAt(block) * static_cast<float>(low - 16);
-      target[k + 16] = halfAt(block) * static_cast<float>(top - 16);
     }
-    return;
+    group.integers[k] = static_cast<int8_t>(integer);
   }
-  case DataType::Q8_0:
-    for (int k = 0; k < 32; ++k)
-      target[k] = halfAt(block) * static_cast<float>(static_cast<int8_t>(block[2 + k]));
-    return;
-  case DataType::Q4_K:
-    for (int k = 0; k < 256; ++k) {
-      auto [scale, minimum] = scaleAndMinimum(block + 4, k / 32);
-      int code = block[16 + k / 64 * 32 + k % 32] >> (k / 32 % 2 * 4) & 15;
-      float step = halfAt(block) * static_cast<float>(scale), least = halfAt(block + 2) * static_cast<float>(minimum);
-      target[k] = step * static_cast<float>(code) - least;
-    }
-    return;
-  default: // Q6_K
-    for (int k = 0; k < 256; ++k) {
-      int half = k / 128, quarter = k / 32 % 4, i = k % 32;
-      int low = block[64 * half + quarter % 2 * 32 + i] >> (quarter / 2 * 4) & 15;
-      int high = block[128 + 32 * half + i] >> (2 * quarter) & 3;
-      float step = halfAt(block + 208) * static_cast<float>(static_cast<int8_t>(block[192 + k / 16]));
-      target[k] = step * static_cast<float>((low | high << 4) - 32);
-    }
-    return;
+  if (type == DataType::Q4_K) {
+    auto [scale, minimum] = scaleAndMinimum(block + 4, number);
+    group.scales[0] = group.scales[1] = static_cast<int>(scale);
+    group.minimum = static_cast<int>(minimum);
+    group.least = half(2);
+  } else if (type == DataType::Q6_K) {
+    for (int part = 0; part < 2; ++part)
+      group.scales[part] = static_cast<int8_t>(block[192 + 2 * number + part]);
   }
+  return group;
 }
 
 void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, float *target) {
   if (isQuantized(type)) {
     checkpoint::Block block = blockOf(type);
-    for (int64_t k = 0; k < count; k += block.elements, source += block.bytes)
-      widenBlock(type, source, target + k);
+    for (int64_t first = 0; first < count; first += 32) {
+      Group group = groupOf(type, source + first / block.elements * block.bytes, first % block.elements / 32);
+      float least = fromHalf(group.least) * static_cast<float>(group.minimum);
+      for (int k = 0; k < 32; ++k) {
+        float step = fromHalf(group.step) * static_cast<float>(group.scales[k / 16]);
+        target[first + k] = step * static_cast<float>(group.integers[k]) - least;
+      }
+    }
     return;
   }
   switch (type) {
@@ -252,29 +262,59 @@ FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
 
 } // namespace
 
-/// One row's codes and scale into a record of a quantised format.
-template <typename Code>
-static void storeGroup(BlockFormat format, const Code *codes, uint16_t scale, int64_t row, uint8_t *record) {
+/// One row's group into a record of a quantised format.
+static void storeGroup(BlockFormat format, const Group &group, int64_t row, uint8_t *record) {
+  auto store = [&](int64_t offset, auto value) { std::memcpy(record + offset, &value, sizeof(value)); };
   if (format == BlockFormat::q8) {
     for (int k = 0; k < 32; ++k)
-      record[4 * (32 * (k / 4) + row) + k % 4] = static_cast<uint8_t>(static_cast<int8_t>(codes[k]));
-    std::memcpy(record + 1024 + 2 * row, &scale, 2);
+      store(4 * (32 * (k / 4) + row) + k % 4, group.integers[k]);
+    store(1024 + 2 * row, group.step);
     return;
   }
-  for (int j = 0; j < 4; ++j)
-    for (int b = 0; b < 4; ++b) {
-      int low = static_cast<int>(codes[8 * j + b]) + 8, high = static_cast<int>(codes[8 * j + 4 + b]) + 8;
-      record[4 * (32 * j + row) + b] = static_cast<uint8_t>(low | high << 4);
-    }
-  std::memcpy(record + 512 + 2 * row, &scale, 2);
+  int zero = format == BlockFormat::q4 ? 8 : format == BlockFormat::q5 ? 16 : format == BlockFormat::q6_k ? 32 : 0;
+  for (int k = 0; k < 32; ++k) {
+    int code = group.integers[k] + zero, high = code >> 4;
+    record[4 * (32 * (k / 8) + row) + k % 4] |= static_cast<uint8_t>((code & 15) << (k % 8 < 4 ? 0 : 4));
+    if (format == BlockFormat::q5)
+      record[512 + 4 * row + k % 4] |= static_cast<uint8_t>(high << k / 4);
+    else if (format == BlockFormat::q6_k)
+      record[512 + 128 * (k / 16) + 4 * row + k % 4] |= static_cast<uint8_t>(high << 2 * (k / 4 % 4));
+  }
+  switch (format) {
+  case BlockFormat::q4_k:
+    store(512 + 2 * row, static_cast<uint8_t>(group.scales[0]));
+    store(513 + 2 * row, static_cast<uint8_t>(group.minimum));
+    store(576 + 4 * row, group.step);
+    store(578 + 4 * row, group.least);
+    return;
+  case BlockFormat::q6_k:
+    store(768 + 4 * row, static_cast<int8_t>(group.scales[0]));
+    store(769 + 4 * row, static_cast<int8_t>(group.scales[1]));
+    store(770 + 4 * row, group.step);
+    return;
+  default:
+    store((format == BlockFormat::q5 ? 640 : 512) + 2 * row, group.step);
+  }
 }
 
 std::optional<BlockFormat> nativeFormat(checkpoint::DataType type) {
   switch (type) {
   case checkpoint::DataType::Q4_0:
     return BlockFormat::q4;
+  case checkpoint::DataType::Q5_0:
+    return BlockFormat::q5;
   case checkpoint::DataType::Q8_0:
     return BlockFormat::q8;
+  case checkpoint::DataType::Q4_K:
+    return BlockFormat::q4_k;
+  case checkpoint::DataType::Q6_K:
+    return BlockFormat::q6_k;
+  case checkpoint::DataType::F32:
+    return BlockFormat::f32;
+  case checkpoint::DataType::F16:
+    return BlockFormat::f16;
+  case checkpoint::DataType::BF16:
+    return BlockFormat::bf16;
   default:
     return std::nullopt;
   }
@@ -284,20 +324,16 @@ void moveRowBlock(checkpoint::DataType type, const uint8_t *source, int64_t rowB
                   uint8_t *out) {
   BlockFormat format = *nativeFormat(type);
   checkpoint::Block block = blockOf(type);
-  int64_t bytes = kernel::recordBytes(format), groups = inputs / block.elements;
+  int64_t bytes = kernel::recordBytes(format), groups = inputs / 32;
   std::memset(out, 0, groups * bytes);
   for (int64_t row = 0; row < 32; ++row)
-    for (int64_t group = 0; group < groups; ++group) {
-      int8_t codes[32] = {}; // q4 stores zero as 8: rows that are not there have codes too
-      uint16_t scale = 0;
-      if (row < rows) {
-        const uint8_t *from = source + row * rowBytes + group * block.bytes;
-        std::memcpy(&scale, from, 2);
-        for (int k = 0; k < 32; ++k)
-          codes[k] = type == checkpoint::DataType::Q8_0 ? static_cast<int8_t>(from[2 + k])
-                                                        : (from[2 + k % 16] >> (k / 16 * 4) & 15) - 8;
-      }
-      storeGroup(format, codes, scale, row, out + group * bytes);
+    for (int64_t number = 0; number < groups; ++number) {
+      int64_t first = 32 * number;
+      Group group; // zeros, for rows that are not there
+      if (row < rows)
+        group =
+            groupOf(type, source + row * rowBytes + first / block.elements * block.bytes, first % block.elements / 32);
+      storeGroup(format, group, row, out + number * bytes);
     }
 }
 
@@ -309,7 +345,7 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
     for (int64_t row = 0; row < 32; ++row) {
       const float *x = rows + row * stride + group * 32;
       float codes[32];
-      uint16_t scale;
+      Group group;
       switch (format) {
       case BlockFormat::f32:
         for (int k = 0; k < 32; ++k) {
@@ -325,13 +361,14 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
         }
         break;
       case BlockFormat::q8:
-        scale = quantizeGroup8(x, codes);
-        storeGroup(format, codes, scale, row, out);
-        break;
       case BlockFormat::q4:
-        scale = quantizeGroup4(x, codes);
-        storeGroup(format, codes, scale, row, out);
+        group.step = format == BlockFormat::q8 ? quantizeGroup8(x, codes) : quantizeGroup4(x, codes);
+        for (int k = 0; k < 32; ++k)
+          group.integers[k] = static_cast<int8_t>(codes[k]);
+        storeGroup(format, group, row, out);
         break;
+      default:
+        llvm_unreachable("nothing is quantised to formats that only files bring");
       }
     }
   }

@@ -13,7 +13,7 @@ namespace freeport {
 /// a multiple of 32, are zero. Writes ceil(inputs / 32) records to `out`.
 void packRowBlock(kernel::BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out);
 
-/// The block format whose records hold the very integers and scales of a checkpoint's quantised dtype.
+/// The block format whose records hold the very values of a checkpoint's dtype.
 std::optional<kernel::BlockFormat> nativeFormat(checkpoint::DataType type);
 
 /// The same as `packRowBlock` from `rows` (at most 32) rows of `rowBytes` bytes of blocks, which are only moved.

@@ -138,7 +138,8 @@ public:
     std::optional<checkpoint::DataType> type;
     for (const Piece &piece : pieces) {
       const checkpoint::TensorInfo *tensor = checkpoint.find(piece.tensor);
-      if (!tensor || piece.transposed || nativeFormat(tensor->dtype) != format || (type && type != tensor->dtype))
+      if (!tensor || piece.transposed || !isQuantized(tensor->dtype) || nativeFormat(tensor->dtype) != format ||
+          (type && type != tensor->dtype))
         return std::nullopt;
       type = tensor->dtype;
     }

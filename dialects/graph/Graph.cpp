@@ -50,7 +50,7 @@ LogicalResult ParameterOp::verify() {
   std::optional<kernel::BlockFormat> format = kernel::symbolizeBlockFormat(getFormat());
   if (!format || (shape.size() == 1 && *format != kernel::BlockFormat::f32)) // parameter_c4
     return emitOpError("expects format ")
-           << (shape.size() == 1 ? "f32" : "f32, f16, bf16, q8 or q4") << ", got " << getFormat();
+           << (shape.size() == 1 ? "f32" : "f32, f16, bf16, q8, q4, q5, q4_k or q6_k") << ", got " << getFormat();
   return success();
 }
 

@@ -43,8 +43,8 @@ def Graph_PieceAttr : AttrDef<Graph_Dialect, "Piece"> {
 def Graph_ParameterOp : Graph_Op<"parameter", [Symbol]> {
   let summary = "a weight: a symbol with a shape, a block format and a source; its values never enter the IR";
   let description = [{
-    `shape` is [n], [rows, inputs] or [entries, rows, inputs] (a bank). `format` names the block format: f32, f16, bf16, q8
-    or q4; parameters of rank 1 are f32. `entries` lists, for each entry (one unless a bank), pieces of checkpoint tensors
+    `shape` is [n], [rows, inputs] or [entries, rows, inputs] (a bank). `format` names the block format: f32, f16, bf16, q8,
+    q4, q5, q4_k or q6_k; parameters of rank 1 are f32. `entries` lists, for each entry (one unless a bank), pieces of checkpoint tensors
     whose rows are concatenated; or `values` holds a small computed table. Banks with the same `record` lie side by side.
     Constraints:
     * (C1) the shape has rank 1 to 3 and positive sizes.

@@ -96,7 +96,7 @@ kernel::ActivationsType LoweringContext::activationsType(int64_t width, bool qua
 }
 
 static bool isQuantized(ParameterOp parameter) {
-  return parameter.getFormat() == "q8" || parameter.getFormat() == "q4";
+  return kernel::isQuantized(*kernel::symbolizeBlockFormat(parameter.getFormat()));
 }
 
 Forms LoweringContext::formsOf(Value value) {

@@ -47,6 +47,12 @@ int64_t recordBytes(BlockFormat format) {
     return 1024 + 64;
   case BlockFormat::q4:
     return 512 + 64;
+  case BlockFormat::q5:
+    return 512 + 128 + 64;
+  case BlockFormat::q4_k:
+    return 512 + 64 + 128;
+  case BlockFormat::q6_k:
+    return 512 + 256 + 128;
   }
   llvm_unreachable("unknown block format");
 }
@@ -105,7 +111,7 @@ Type WeightsType::parse(AsmParser &parser) {
     return {};
   std::optional<BlockFormat> format = symbolizeBlockFormat(keyword);
   if (!format) {
-    parser.emitError(start, "expects block format f32, f16, bf16, q8 or q4, got ") << keyword;
+    parser.emitError(start, "expects block format f32, f16, bf16, q8, q4, q5, q4_k or q6_k, got ") << keyword;
     return {};
   }
   if (parser.parseDimensionList(shape, /*allowDynamic=*/false, /*withTrailingX=*/false))

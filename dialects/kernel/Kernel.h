@@ -22,6 +22,9 @@ namespace freeport::kernel {
 /// Lanes of a program, rows and inputs of a block, inputs of a group, groups of a span, tokens of a page.
 constexpr int64_t kQuantum = 32;
 
+/// Whether blocks hold integers with scales.
+inline bool isQuantized(BlockFormat format) { return format >= BlockFormat::q8; }
+
 /// Bytes of a record of 32 rows x 32 inputs: payload, then scales, padded to 64.
 int64_t recordBytes(BlockFormat format);
 

@@ -28,7 +28,8 @@ def Kernel_Dialect : Dialect {
 
 def BlockFormat : I32EnumAttr<"BlockFormat", "how a block of 32 rows x 32 inputs is stored", [
     I32EnumAttrCase<"f32", 0>, I32EnumAttrCase<"f16", 1>, I32EnumAttrCase<"bf16", 2>,
-    I32EnumAttrCase<"q8", 3>, I32EnumAttrCase<"q4", 4>]> {
+    I32EnumAttrCase<"q8", 3>, I32EnumAttrCase<"q4", 4>, I32EnumAttrCase<"q5", 5>, I32EnumAttrCase<"q4_k", 6>,
+    I32EnumAttrCase<"q6_k", 7>]> {
   let cppNamespace = "::freeport::kernel";
 }
 
@@ -51,7 +52,14 @@ def Kernel_WeightsType : Kernel_Type<"Weights", "weights"> {
     and holds consecutive inputs of that row:
     * `f32`: input `j`. `f16`, `bf16`: inputs `2j` (low half) and `2j+1`. `q8`: signed bytes `4j .. 4j+3`.
     * `q4`: byte `b` of dword `j` has input `8j+b` in its low and `8j+4+b` in its high nibble; a value is `code - 8`.
-    `q8` and `q4` are followed by 32 f16 scales, one per row. Record bytes: f32 4096, f16 and bf16 2048, q8 1088, q4 576.
+    * `q5`: four dwords of `q4`'s low nibbles, then one whose bit `8b + 2j + h` is the fifth bit of input `8j + 4h + b`; a
+      value is `code - 16`.
+    * `q4_k`: four dwords of `q4`'s nibbles; codes are unsigned.
+    * `q6_k`: four dwords of `q4`'s low nibbles, then two whose bits `8b + 2i` and the next are the two high bits of input
+      `4i + b` of the first and second 16; a value is `code - 32`.
+    `q8`, `q4` and `q5` are followed by an f16 scale per row; `q4_k` by an unsigned byte of scale and one of minimum per row,
+    then by the f16 steps of both per row; `q6_k` by a dword per row: a signed byte of scale for each 16 inputs, then the f16
+    step of both. Record bytes: f32 4096, f16 and bf16 2048, q8 1088, q6_k 896, q5 and q4_k 704, q4 576.
     `entryStride` is the distance between the entries of a bank in bytes.
   }];
   let parameters = (ins "::freeport::kernel::BlockFormat":$format, "int64_t":$entries, "int64_t":$rows, "int64_t":$inputs,
@@ -66,7 +74,7 @@ def Kernel_WeightsType : Kernel_Type<"Weights", "weights"> {
     int64_t getGroups() const { return (getInputs() + 31) / 32; }
     /// Spans of 32 groups (1,024 inputs), the last perhaps partial.
     int64_t getSpans() const { return (getGroups() + 31) / 32; }
-    bool isQuantized() const { return getFormat() == BlockFormat::q8 || getFormat() == BlockFormat::q4; }
+    bool isQuantized() const { return ::freeport::kernel::isQuantized(getFormat()); }
     int64_t getRecordBytes() const { return recordBytes(getFormat()); }
     /// Bytes of one matrix.
     int64_t getEntryBytes() const { return matrixBytes(getFormat(), getRows(), getInputs()); }
@@ -324,8 +332,11 @@ def Kernel_SpanDotOp : Kernel_Op<"span_dot", [AttrSizedOperandSegments]> {
   let description = [{
     `result[r, t, lane]` is the value of row `32 * rowBlocks[r] + lane` (of `entry`, for a bank) for the activations of token
     `tokens[t]`, over groups `32 * span .. min(32 * span + 31, groups - 1)`, from +0, in order:
-    * `q4`, `q8`: per group `sum = sum + f32(dot) * (scale_row * scale_token)`, `dot` the exact integer dot product of the 32
-      codes and the 32 bytes; the product of the scales rounds first.
+    * `q4`, `q5`, `q8`: per group `sum = sum + f32(dot) * (scale_row * scale_token)`, `dot` the exact integer dot product of
+      the 32 values and the 32 bytes; the product of the scales rounds first.
+    * `q4_k`: per group `sum = sum + (f32(scale * dot) * (step * scale_token) - f32(minimum * sum_token) * (minimum_step *
+      scale_token))`, with exact integers and each other operation rounding.
+    * `q6_k`: as `q8` with `dot = scale_0 * dot_0 + scale_1 * dot_1` of the two 16 inputs, and the step for the scale.
     * `f32`, `f16`, `bf16`: per input, ascending, `sum = sum + f32(weight) * activation`, two roundings.
     The hot op: the backend owns its inner loop.
     Constraints:
@@ -348,7 +359,8 @@ def Kernel_SpanDotOp : Kernel_Op<"span_dot", [AttrSizedOperandSegments]> {
 def Kernel_UnpackOp : Kernel_Op<"unpack", []> {
   let summary = "one group of a row of weights as floats: `result[lane] = weight[row, 32 * group + lane]`";
   let description = [{
-    `q4`, `q8`: `scale_row * f32(code)`; floats are widened. Inputs past the matrix's last are zero.
+    `q4`, `q5`, `q8`: `scale_row * f32(value)`; `q4_k`: `(step * f32(scale)) * f32(code) - minimum_step * f32(minimum)`;
+    `q6_k`: `(step * f32(scale)) * f32(value)`; floats are widened. Inputs past the matrix's last are zero.
     Constraints:
     * (C1) the weights are a matrix, not a bank.
   }];

@@ -146,7 +146,16 @@ private:
             put(bytes, at + i, half()); // as bf16: 2^-87 to 2^-14
         else if (type.isQuantized())
           for (int64_t row = 0; row < 32; ++row)
-            put(bytes, at + size - 64 + 2 * row, half());
+            switch (type.getFormat()) {
+            case kernel::BlockFormat::q4_k:
+              put(bytes, at + size - 128 + 4 * row, half());
+              [[fallthrough]];
+            case kernel::BlockFormat::q6_k:
+              put(bytes, at + size - 126 + 4 * row, half());
+              break;
+            default:
+              put(bytes, at + size - 64 + 2 * row, half());
+            }
       }
     return bytes;
   }
@@ -179,6 +188,8 @@ private:
 };
 
 std::string text(int64_t value) { return std::to_string(value); }
+
+constexpr const char *kFormats[] = {"f32", "f16", "bf16", "q8", "q4", "q5", "q4_k", "q6_k"};
 
 enum class Spans { byProgram, summed };
 
@@ -226,7 +237,7 @@ std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t row
 }
 
 TEST_F(BackendsAgree, SpanDot) {
-  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+  for (const std::string format : kFormats)
     for (int64_t inputs : {1, 31, 32, 33, 37, 1025}) {
       int64_t spans = (inputs + 1023) / 1024;
       for (int64_t rowBlocks = 1; rowBlocks <= 5; ++rowBlocks)
@@ -242,7 +253,7 @@ TEST_F(BackendsAgree, SpanDot) {
 }
 
 TEST_F(BackendsAgree, SumsOfSpans) {
-  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+  for (const std::string format : kFormats)
     for (int64_t inputs : {2048, 3000, 5121})
       for (auto [rowBlocks, tokens] : {std::pair<int64_t, int64_t>{1, 1}, {3, 1}, {4, 1}, {1, 4}, {2, 3}})
         check(spanDotKernel(format, inputs, rowBlocks, tokens, /*bank=*/false, Spans::summed), 128 * rowBlocks * tokens,
@@ -251,16 +262,37 @@ TEST_F(BackendsAgree, SumsOfSpans) {
 }
 
 TEST_F(BackendsAgree, SpanDotOfManyTokens) {
-  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+  for (const std::string format : kFormats)
     for (int64_t inputs : {33, 1025})
       check(spanDotKernel(format, inputs, 1, 16, /*bank=*/false), 128 * 16 * ((inputs + 1023) / 1024), 16, {},
             {(inputs + 1023) / 1024, 1, 1});
 }
 
 TEST_F(BackendsAgree, SpanDotOfABank) {
-  for (const std::string format : {"f32", "f16", "bf16", "q8", "q4"})
+  for (const std::string format : kFormats)
     for (int64_t tokens : {1, 3})
       check(spanDotKernel(format, 65, 2, tokens, /*bank=*/true), 3 * 128 * 2 * tokens, tokens, {}, {1, 3, 1});
+}
+
+TEST_F(BackendsAgree, Unpack) {
+  for (const std::string format : kFormats)
+    for (int64_t inputs : {64, 75}) {
+      std::string weights = "!kernel.weights<" + format + ", 59x" + text(inputs) + ">";
+      check("kernel.func @k(%w: " + weights + R"(, %y: !kernel.buffer<f32>) {
+              %row = kernel.program_id x
+              %group = kernel.program_id y
+              %v = kernel.unpack %w[%row, %group] : )" +
+                weights + R"(
+              %c3 = arith.constant 3 : index
+              %c32 = arith.constant 32 : index
+              %a = arith.muli %row, %c3 : index
+              %b = arith.addi %a, %group : index
+              %at = arith.muli %b, %c32 : index
+              kernel.store_lanes %v, %y[%at] : vector<32xf32>, !kernel.buffer<f32>
+              kernel.return
+            })",
+            59 * 3 * 128, 1, {}, {59, (inputs + 31) / 32, 1});
+    }
 }
 
 /// A random kernel over lanes and uniform values, with loops, branches, masks and memory. Floats stay between -2^20 and

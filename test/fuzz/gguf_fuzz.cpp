@@ -1,5 +1,5 @@
-// Bytes as a GGUF file: any input ends in a model told as a folder or in an error that can be read, and every tensor that
-// is told lies inside the file.
+// Bytes as a GGUF file: any input ends in a model told as a folder or in an error that can be read, and every tensor
+// that is told lies inside the file.
 #include "compiler/checkpoint/GgufModel.h"
 
 #include <cstdint>

@@ -335,10 +335,7 @@ Value KernelLowering::lower(UnpackOp op) {
   Value number = m.add(m.multiply(block, m.i64(type.getGroups())), group);
   Value record = m.address(pointers.at(op.getWeights()), m.multiply(number, m.i64(type.getRecordBytes())));
   Value payload = m.address(record, m.multiply(lane, m.i64(4)));
-  int64_t inputsPerDword = format == BlockFormat::f32  ? 1
-                           : format == BlockFormat::q8 ? 4
-                           : format == BlockFormat::q4 ? 8
-                                                       : 2;
+  int64_t inputsPerDword = format == BlockFormat::f32 ? 1 : format == BlockFormat::q8 ? 4 : type.isQuantized() ? 8 : 2;
   int64_t dwords = kQuantum / inputsPerDword;
   auto words = m.lanes(dwords, builder.getI32Type());
   Value bits = m.zero(words);
@@ -357,7 +354,7 @@ Value KernelLowering::lower(UnpackOp op) {
         m.bitcast(m.create<arith::ShLIOp>(m.create<arith::ExtUIOp>(wide, halves), m.splatConstant(wide, 16)), lanes);
   } else {
     Value codes = m.bitcast(bits, m.lanes(4 * dwords, builder.getI8Type()));
-    if (format == BlockFormat::q4) {
+    if (format != BlockFormat::q8) {
       auto bytes = cast<VectorType>(codes.getType());
       Value low = m.create<arith::AndIOp>(codes, m.splatConstant(bytes, 15));
       Value high = m.create<arith::ShRUIOp>(codes, m.splatConstant(bytes, 4));
@@ -365,11 +362,59 @@ Value KernelLowering::lower(UnpackOp op) {
       for (int64_t input = 0; input < kQuantum; ++input)
         order.push_back(input / 8 * 4 + input % 4 + (input % 8 < 4 ? 0 : 16));
       codes = m.shuffle(low, high, order);
-      codes = m.create<arith::SubIOp>(codes, m.splatConstant(cast<VectorType>(codes.getType()), 8));
+      auto inputs = cast<VectorType>(codes.getType());
+      // Bits above the nibbles: of the dword at 512 for q5, of one for each 16 inputs for q6_k.
+      int64_t bits = format == BlockFormat::q5 ? 1 : format == BlockFormat::q6_k ? 2 : 0;
+      if (bits) {
+        Value words = m.zero(m.lanes(bits, builder.getI32Type()));
+        for (int64_t word = 0; word < bits; ++word)
+          words = m.create<vector::InsertOp>(m.load(builder.getI32Type(), m.address(payload, 512 + 128 * word)), words,
+                                             ArrayRef<int64_t>{word});
+        Value above = m.bitcast(words, m.lanes(4 * bits, builder.getI8Type()));
+        SmallVector<int64_t> bytesOf;
+        SmallVector<int8_t> shifts;
+        for (int64_t input = 0; input < kQuantum; ++input) {
+          bytesOf.push_back((bits == 2 ? input / 16 * 4 : 0) + input % 4);
+          shifts.push_back(static_cast<int8_t>(bits == 2 ? 2 * (input / 4 % 4) : input / 4));
+        }
+        above = m.shuffle(above, above, bytesOf);
+        Value amounts = m.create<arith::ConstantOp>(DenseElementsAttr::get(inputs, ArrayRef<int8_t>(shifts)));
+        above = m.create<arith::AndIOp>(m.create<arith::ShRUIOp>(above, amounts),
+                                        m.splatConstant(inputs, bits == 2 ? 3 : 1));
+        codes = m.create<arith::OrIOp>(codes, m.create<arith::ShLIOp>(above, m.splatConstant(inputs, 4)));
+      }
+      int64_t zero = format == BlockFormat::q4     ? 8
+                     : format == BlockFormat::q5   ? 16
+                     : format == BlockFormat::q6_k ? 32
+                                                   : 0;
+      codes = m.create<arith::SubIOp>(codes, m.splatConstant(inputs, zero));
     }
-    Value scale = m.load(builder.getF16Type(), m.address(m.address(record, m.multiply(lane, m.i64(2))), 128 * dwords));
-    Value floats = m.create<arith::SIToFPOp>(lanes, codes);
-    result = m.multiply(m.splat(m.widen(scale), kQuantum), floats);
+    auto halfAt = [&](Value address, int64_t offset) {
+      return m.widen(m.load(builder.getF16Type(), m.address(address, offset)));
+    };
+    auto integerAt = [&](Value address, int64_t offset, bool isSigned) -> Value {
+      Value byte = m.load(builder.getI8Type(), m.address(address, offset));
+      return isSigned ? m.create<arith::SIToFPOp>(m.f32(), byte).getResult()
+                      : m.create<arith::UIToFPOp>(m.f32(), byte).getResult();
+    };
+    Value halves = m.address(record, m.multiply(lane, m.i64(2))), step, least;
+    if (format == BlockFormat::q4_k) {
+      step = m.splat(m.multiply(halfAt(payload, 576), integerAt(halves, 512, false)), kQuantum);
+      least = m.splat(m.multiply(halfAt(payload, 578), integerAt(halves, 513, false)), kQuantum);
+    } else if (format == BlockFormat::q6_k) {
+      SmallVector<Value> parts;
+      for (int64_t half = 0; half < 2; ++half)
+        parts.push_back(m.splat(m.multiply(halfAt(payload, 770), integerAt(payload, 768 + half, true)), kQuantum / 2));
+      step = m.concatenate(parts);
+    } else {
+      step = m.splat(halfAt(halves, format == BlockFormat::q8   ? 1024
+                                    : format == BlockFormat::q5 ? 640
+                                                                : 512),
+                     kQuantum);
+    }
+    result = m.multiply(step, m.create<arith::SIToFPOp>(lanes, codes));
+    if (least)
+      result = m.create<arith::SubFOp>(result, least);
   }
   if (type.getInputs() % kQuantum == 0)
     return result;

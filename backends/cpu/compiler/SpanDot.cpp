@@ -44,10 +44,23 @@ private:
   SmallVector<Value> walk(const Walk &walk);
   void addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums);
   void addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums);
-  /// Exact dots of a strip of a record and each token's group, as vector<8xi32>; `codes` and `scales` are addresses
-  /// of the tokens' groups and of their scales.
-  SmallVector<Value> dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> scales);
+  /// Where a strip's dwords and halves begin in a record, and what stands behind its integers: a value is
+  /// step * scales[half] * integer - least * minimum, without what is null.
+  struct Strip {
+    Value dwords, halves;
+    Value step, least;        ///< vector<8xf32>
+    Value scales[2], minimum; ///< vector<8xi32>; one scale for both halves unless there is a second
+  };
+  Strip strip(Value dwords, Value halves);
+  /// Exact dots of a strip and each token's group, as vector<8xi32>, scales included; `codes` and `sums` are the
+  /// addresses of the tokens' groups and sums.
+  SmallVector<Value> dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
+  SmallVector<Value> dotUnsigned(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
+  SmallVector<Value> dotQ6K(const Strip &strip, ArrayRef<Value> codes);
   SmallVector<Value> dotQ8(Value record, ArrayRef<Value> codes);
+  /// Bytes of inputs 4 * word .. 4 * word + 3 of the formats that keep nibbles, with the bits above them.
+  Value nibbles(const Strip &strip, int64_t word);
+  Value halfsToFloats(Value i32WithHalves, int64_t shift);
   /// The weights of a dword of a strip as floats, one vector per input, lanes in the order of `unpermute`.
   SmallVector<Value> widenDword(Value dword);
   Value unpermute(Value sum);
@@ -145,35 +158,84 @@ void SpanDotLowering::prefetch(Value pointer, int64_t offset) {
 //===----------------------------------------------------------------------===//
 
 void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums) {
-  int64_t payload = format == BlockFormat::q8 ? 1024 : 512;
-  SmallVector<Value> codes, scales;
+  SmallVector<Value> codes, scales, tokenSums;
   Value groupBytes = m.multiply(group, m.i64(kernel::kQuantum)), wordBytes = m.multiply(group, m.i64(4));
   for (Value token : walk.tokens) {
     codes.push_back(m.address(token, groupBytes));
-    scales.push_back(m.address(m.address(token, wordBytes), kernel::kQuantum * activations.getGroups()));
+    Value behind = m.address(token, wordBytes);
+    scales.push_back(m.load(m.f32(), m.address(behind, kernel::kQuantum * activations.getGroups())));
+    tokenSums.push_back(m.address(behind, (kernel::kQuantum + 4) * activations.getGroups()));
   }
   Value recordBytes = m.multiply(group, m.i64(weights.getRecordBytes()));
   for (auto [r, row] : llvm::enumerate(walk.rows)) {
-    Value record = m.address(row, recordBytes), rowScales = m.address(record, payload);
+    Value dwords = m.address(row, recordBytes), halves = dwords;
     if (walk.prefetch)
       for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
-        prefetch(record, line);
+        prefetch(dwords, line);
     if (walk.firstStrip) {
-      record = m.address(record, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
-      rowScales = m.address(rowScales, m.multiply(walk.firstStrip, m.i64(2 * kStripLanes)));
+      dwords = m.address(dwords, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
+      halves = m.address(halves, m.multiply(walk.firstStrip, m.i64(2 * kStripLanes)));
     }
     for (int64_t s = 0; s < walk.strips; ++s) {
-      Value strip = m.address(record, 4 * kStripLanes * s);
-      SmallVector<Value> dots = format == BlockFormat::q4 ? dotQ4(strip, codes, scales) : dotQ8(strip, codes);
-      Value rowScale =
-          m.widen(m.load(m.lanes(kStripLanes, m.builder.getF16Type()), m.address(rowScales, 2 * kStripLanes * s)));
-      for (auto [t, dot] : llvm::enumerate(dots)) {
+      Strip part = strip(m.address(dwords, 4 * kStripLanes * s), m.address(halves, 2 * kStripLanes * s));
+      for (auto [t, dot] : llvm::enumerate(dots(part, codes, tokenSums))) {
         Value &sum = sums[walk.at(r, t, s)];
-        Value value = m.create<arith::SIToFPOp>(f32x8, dot), scale = m.splat(m.load(m.f32(), scales[t]), kStripLanes);
-        sum = m.add(sum, m.multiply(value, m.multiply(rowScale, scale)));
+        Value scale = m.splat(scales[t], kStripLanes);
+        Value value = m.multiply(m.create<arith::SIToFPOp>(f32x8, dot), m.multiply(part.step, scale));
+        if (part.minimum) {
+          Value tokenSum = m.splat(m.load(m.builder.getI32Type(), tokenSums[t]), kStripLanes);
+          Value least = m.create<arith::SIToFPOp>(f32x8, m.multiply(part.minimum, tokenSum));
+          value = m.create<arith::SubFOp>(value, m.multiply(least, m.multiply(part.least, scale)));
+        }
+        sum = m.add(sum, value);
       }
     }
   }
+}
+
+Value SpanDotLowering::halfsToFloats(Value pairs, int64_t shift) {
+  if (shift)
+    pairs = m.create<arith::ShRUIOp>(pairs, m.splatConstant(i32x8, shift));
+  Value bits = m.create<arith::TruncIOp>(m.lanes(kStripLanes, m.builder.getI16Type()), pairs);
+  return m.widen(m.bitcast(bits, m.lanes(kStripLanes, m.builder.getF16Type())));
+}
+
+SpanDotLowering::Strip SpanDotLowering::strip(Value dwords, Value halves) {
+  Strip part{dwords, halves, {}, {}, {}, {}};
+  if (format == BlockFormat::q4_k) {
+    Value bytes =
+        m.create<arith::ExtUIOp>(i32x8, m.load(m.lanes(kStripLanes, m.builder.getI16Type()), m.address(halves, 512)));
+    part.scales[0] = m.create<arith::AndIOp>(bytes, m.splatConstant(i32x8, 255));
+    part.minimum = m.create<arith::ShRUIOp>(bytes, m.splatConstant(i32x8, 8));
+    Value steps = m.load(i32x8, m.address(dwords, 576));
+    part.step = halfsToFloats(steps, 0);
+    part.least = halfsToFloats(steps, 16);
+    return part;
+  }
+  if (format == BlockFormat::q6_k) {
+    Value word = m.load(i32x8, m.address(dwords, 768));
+    for (int64_t half = 0; half < 2; ++half) {
+      Value top = m.create<arith::ShLIOp>(word, m.splatConstant(i32x8, 24 - 8 * half));
+      part.scales[half] = m.create<arith::ShRSIOp>(top, m.splatConstant(i32x8, 24));
+    }
+    part.step = halfsToFloats(word, 16);
+    return part;
+  }
+  int64_t payload = format == BlockFormat::q8 ? 1024 : format == BlockFormat::q5 ? 640 : 512;
+  part.step = m.widen(m.load(m.lanes(kStripLanes, m.builder.getF16Type()), m.address(halves, payload)));
+  return part;
+}
+
+SmallVector<Value> SpanDotLowering::dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
+  if (format == BlockFormat::q8)
+    return dotQ8(strip.dwords, codes);
+  if (format == BlockFormat::q6_k)
+    return dotQ6K(strip, codes);
+  SmallVector<Value> dots = dotUnsigned(strip, codes, sums);
+  if (strip.scales[0])
+    for (Value &dot : dots)
+      dot = m.multiply(strip.scales[0], dot);
+  return dots;
 }
 
 Value SpanDotLowering::broadcastBytes(Value pointer, int64_t offset) {
@@ -186,22 +248,59 @@ Value SpanDotLowering::addPairs(Value i16Pairs) {
   return m.intrinsic("llvm.x86.avx2.pmadd.wd", i32x8, {i16Pairs, m.splatConstant(i16x16, 1)});
 }
 
-SmallVector<Value> SpanDotLowering::dotQ4(Value record, ArrayRef<Value> codes, ArrayRef<Value> scales) {
-  // Codes stay unsigned, 0 to 15: the 8 sums of two products of a lane fit in i16, 8 * 2 * 15 * 127 = 30480.
-  SmallVector<Value> dots(codes.size());
-  Value nibble = m.splatConstant(i8x32, 15);
-  for (int64_t dword = 0; dword < 4; ++dword) {
-    Value bytes = m.load(i8x32, m.address(record, 128 * dword));
-    Value shifted = m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, i16x16), m.splatConstant(i16x16, 4)), i8x32);
-    Value low = m.create<arith::AndIOp>(bytes, nibble), high = m.create<arith::AndIOp>(shifted, nibble);
-    for (auto [code, dot] : llvm::zip(codes, dots)) {
-      Value a = product(low, broadcastBytes(code, 8 * dword)), b = product(high, broadcastBytes(code, 8 * dword + 4));
-      dot = dot ? m.add(m.add(dot, a), b) : m.add(a, b);
+Value SpanDotLowering::nibbles(const Strip &strip, int64_t word) {
+  Value bytes = m.load(i8x32, m.address(strip.dwords, 128 * (word / 2)));
+  if (word % 2)
+    bytes = m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, i16x16), m.splatConstant(i16x16, 4)), i8x32);
+  Value low = m.create<arith::AndIOp>(bytes, m.splatConstant(i8x32, 15));
+  int64_t bits = format == BlockFormat::q5 ? 1 : format == BlockFormat::q6_k ? 2 : 0;
+  if (!bits)
+    return low;
+  Value above = m.load(i32x8, m.address(strip.dwords, 512 + (bits == 2 ? 128 * (word / 4) : 0)));
+  int64_t from = bits == 2 ? 2 * (word % 4) : word;
+  above = from > 4 ? m.create<arith::ShRUIOp>(above, m.splatConstant(i32x8, from - 4)).getResult()
+                   : m.create<arith::ShLIOp>(above, m.splatConstant(i32x8, 4 - from)).getResult();
+  above = m.create<arith::AndIOp>(m.bitcast(above, i8x32), m.splatConstant(i8x32, bits == 2 ? 0x30 : 0x10));
+  return m.create<arith::OrIOp>(low, above);
+}
+
+SmallVector<Value> SpanDotLowering::dotUnsigned(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
+  // Codes stay unsigned, 0 to 15 or 31: the sums of two products of a lane fit in i16, 8 of them for the former,
+  // 8 * 2 * 15 * 127 = 30480, 4 of them for the latter, 4 * 2 * 31 * 127 = 31496.
+  int64_t together = format == BlockFormat::q5 ? 4 : 8;
+  int64_t zero = format == BlockFormat::q5 ? 16 : format == BlockFormat::q4 ? 8 : 0;
+  SmallVector<Value> dots(codes.size()), pairs(codes.size());
+  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
+    Value bytes = nibbles(strip, word);
+    for (auto [code, dot, pair] : llvm::zip(codes, dots, pairs)) {
+      Value part = product(bytes, broadcastBytes(code, 4 * word));
+      pair = word % together ? m.add(pair, part) : part;
+      if ((word + 1) % together == 0)
+        dot = dot ? m.add(dot, addPairs(pair)) : addPairs(pair);
     }
   }
-  for (auto [dot, scale] : llvm::zip(dots, scales)) {
-    Value sum = m.load(m.builder.getI32Type(), m.address(scale, 4 * activations.getGroups()));
-    dot = m.create<arith::SubIOp>(addPairs(dot), m.splat(m.multiply(sum, m.i32(8)), kStripLanes));
+  for (auto [dot, sum] : llvm::zip(dots, sums))
+    if (zero)
+      dot = m.create<arith::SubIOp>(dot,
+                                    m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(zero)), kStripLanes));
+  return dots;
+}
+
+SmallVector<Value> SpanDotLowering::dotQ6K(const Strip &strip, ArrayRef<Value> codes) {
+  // As q8 with values of -32 to 31: 4 sums of two products fit in i16, 4 * 2 * 32 * 127 = 32512.
+  SmallVector<Value> dots(codes.size()), pairs(codes.size());
+  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
+    Value bytes = m.create<arith::SubIOp>(nibbles(strip, word), m.splatConstant(i8x32, 32));
+    Value magnitude = m.create<LLVM::AbsOp>(i8x32, bytes, /*is_int_min_poison=*/false);
+    for (auto [code, dot, pair] : llvm::zip(codes, dots, pairs)) {
+      Value part =
+          product(magnitude, m.intrinsic("llvm.x86.avx2.psign.b", i8x32, {broadcastBytes(code, 4 * word), bytes}));
+      pair = word % 4 ? m.add(pair, part) : part;
+      if (word == 3)
+        dot = m.multiply(strip.scales[0], addPairs(pair));
+      else if (word == 7)
+        dot = m.add(dot, m.multiply(strip.scales[1], addPairs(pair)));
+    }
   }
   return dots;
 }

@@ -35,12 +35,22 @@ const std::byte *token_of(const Step &step, const Frame &frame, const Memory &ac
   return record_in(extent.base, extent.readable, token, activations.token_bytes);
 }
 
-/// The code of `row` and `input` of a record of q8 or q4.
+/// The integer of `row` and `input` of a record of a quantised format.
 int32_t code_at(const std::byte *record, BlockFormat format, int64_t row, int64_t input) {
+  auto byte = [&](int64_t dword) { return static_cast<uint8_t>(record[4 * (kQuantum * dword + row) + input % 4]); };
   if (format == BlockFormat::q8)
-    return static_cast<int8_t>(record[4 * (kQuantum * (input / 4) + row) + input % 4]);
-  auto byte = static_cast<uint8_t>(record[4 * (kQuantum * (input / 8) + row) + input % 4]);
-  return (input % 8 < 4 ? byte & 15 : byte >> 4) - 8;
+    return static_cast<int8_t>(byte(input / 4));
+  int32_t nibble = input % 8 < 4 ? byte(input / 8) & 15 : byte(input / 8) >> 4;
+  switch (format) {
+  case BlockFormat::q5:
+    return (nibble | (byte(4) >> input / 4 & 1) << 4) - 16;
+  case BlockFormat::q4_k:
+    return nibble;
+  case BlockFormat::q6_k:
+    return (nibble | (byte(4 + input / 16) >> 2 * (input / 4 % 4) & 3) << 4) - 32;
+  default:
+    return nibble - 8;
+  }
 }
 
 /// The weight of `row` and `input` of a record of f32, f16 or bf16.
@@ -51,18 +61,44 @@ float weight_at(const std::byte *record, BlockFormat format, int64_t row, int64_
   return format == BlockFormat::f16 ? from_half(bits) : from_bfloat(bits);
 }
 
-bool is_quantized(BlockFormat format) { return format == BlockFormat::q8 || format == BlockFormat::q4; }
+/// What stands behind a record's integers for one row. A weight is step * scales[half] * integer - least * minimum.
+struct RowScale {
+  float step = 0, least = 0;
+  int32_t scales[2] = {1, 1}; ///< of the first and second 16 inputs
+  int32_t minimum = 0;
+};
 
-/// The scale of `row` behind a record's codes.
-float scale_at(const std::byte *record, BlockFormat format, int64_t row) {
-  return from_half(read<uint16_t>(record + (format == BlockFormat::q8 ? 1024 : 512) + 2 * row));
+RowScale scale_at(const std::byte *record, BlockFormat format, int64_t row) {
+  auto half = [&](int64_t offset) { return from_half(read<uint16_t>(record + offset)); };
+  RowScale scale;
+  if (format == BlockFormat::q4_k) {
+    scale.scales[0] = scale.scales[1] = read<uint8_t>(record + 512 + 2 * row);
+    scale.minimum = read<uint8_t>(record + 513 + 2 * row);
+    scale.step = half(576 + 4 * row);
+    scale.least = half(578 + 4 * row);
+  } else if (format == BlockFormat::q6_k) {
+    for (int64_t part = 0; part < 2; ++part)
+      scale.scales[part] = read<int8_t>(record + 768 + 4 * row + part);
+    scale.step = half(770 + 4 * row);
+  } else {
+    scale.step = half((format == BlockFormat::q8 ? 1024 : format == BlockFormat::q5 ? 640 : 512) + 2 * row);
+  }
+  return scale;
+}
+
+/// A weight of a quantised format.
+float quantized_weight_at(const std::byte *record, BlockFormat format, int64_t row, int64_t input) {
+  const RowScale scale = scale_at(record, format, row);
+  const float step = scale.step * static_cast<float>(scale.scales[input / 16]);
+  const float value = step * static_cast<float>(code_at(record, format, row, input));
+  return format == BlockFormat::q4_k ? value - scale.least * static_cast<float>(scale.minimum) : value;
 }
 
 /// Adds one group of 32 rows to the sums of each token: exact integer dots, scaled.
 void add_quantized(const Step &step, Frame &frame, const Memory &weights, const std::byte *record,
                    const Memory &activations, int64_t group, float *sums) {
   int32_t codes[kQuantum][kQuantum]; // [input][row]
-  float scales[kQuantum];
+  RowScale scales[kQuantum];
   for (int64_t row = 0; row < kQuantum; ++row)
     scales[row] = scale_at(record, weights.format, row);
   for (int64_t input = 0; input < kQuantum; ++input)
@@ -72,15 +108,24 @@ void add_quantized(const Step &step, Frame &frame, const Memory &weights, const 
     const std::byte *values = token_of(step, frame, activations, t);
     if (!values)
       continue;
-    float token_scale = read<float>(values + kQuantum * activations.groups + 4 * group);
-    int32_t dots[kQuantum] = {};
+    const std::byte *behind = values + kQuantum * activations.groups + 4 * group;
+    const float token_scale = read<float>(behind);
+    const uint32_t token_sum = read<uint32_t>(behind + 4 * activations.groups);
+    int32_t dots[2][kQuantum] = {};
     for (int64_t input = 0; input < kQuantum; ++input) {
       int32_t value = read<int8_t>(values + kQuantum * group + input);
       for (int64_t row = 0; row < kQuantum; ++row)
-        dots[row] += codes[input][row] * value;
+        dots[input / 16][row] += codes[input][row] * value;
     }
-    for (int64_t row = 0; row < kQuantum; ++row)
-      sums[kQuantum * t + row] += static_cast<float>(dots[row]) * (scales[row] * token_scale);
+    for (int64_t row = 0; row < kQuantum; ++row) {
+      const RowScale &scale = scales[row];
+      const int32_t dot = scale.scales[0] * dots[0][row] + scale.scales[1] * dots[1][row];
+      float value = static_cast<float>(dot) * (scale.step * token_scale);
+      if (weights.format == BlockFormat::q4_k)
+        value = value - static_cast<float>(static_cast<int32_t>(uint32_t(scale.minimum) * token_sum)) *
+                            (scale.least * token_scale);
+      sums[kQuantum * t + row] += value;
+    }
   }
 }
 
@@ -147,8 +192,7 @@ void unpack(const Step &step, Frame &frame) {
     return;
   int64_t lane = row % kQuantum;
   for (int64_t input = 0; input < std::min(kQuantum, weights.inputs - kQuantum * group); ++input)
-    result[input] = is_quantized(weights.format) ? scale_at(record, weights.format, lane) *
-                                                       static_cast<float>(code_at(record, weights.format, lane, input))
+    result[input] = is_quantized(weights.format) ? quantized_weight_at(record, weights.format, lane, input)
                                                  : weight_at(record, weights.format, lane, input);
 }
 

@@ -106,7 +106,7 @@ private:
                     within(from.entries(), 0, kLargestCount),
                 "1 to 2^28 rows and inputs and at most 2^20 entries"))
       return;
-    static constexpr int64_t kRecordBytes[] = {4096, 2048, 2048, 1088, 576};
+    static constexpr int64_t kRecordBytes[] = {4096, 2048, 2048, 1088, 576, 704, 704, 896};
     memory.entries = from.entries();
     memory.rows = from.rows();
     memory.inputs = from.inputs();
@@ -440,8 +440,8 @@ private:
       return;
     const reference::Memory &weights = program_.memories[step.memory[0]],
                             &activations = program_.memories[step.memory[1]];
-    bool quantized = weights.format == BlockFormat::q8 || weights.format == BlockFormat::q4;
-    expect((activations.element == ElementType::i8) == quantized, "i8 activations exactly for quantised weights");
+    expect((activations.element == ElementType::i8) == is_quantized(weights.format),
+           "i8 activations exactly for quantised weights");
     expect(activations.inputs == weights.inputs, "activations as wide as the weights' inputs");
     uint32_t first = 3 + (weights.entries > 0);
     if (weights.entries > 0)

@@ -32,6 +32,8 @@ struct Step {
   int64_t immediate = 0;
 };
 
+inline bool is_quantized(bytecode::BlockFormat format) { return format >= bytecode::BlockFormat::q8; }
+
 struct Memory {
   bytecode::MemoryKind kind = bytecode::MemoryKind::buffer;
   bytecode::ElementType element = bytecode::ElementType::f32;

@@ -11,14 +11,24 @@ using kernel::BlockFormat;
 using kernel::kQuantum;
 
 int64_t inputsPerWord(BlockFormat format) {
-  return format == BlockFormat::f32 ? 1 : format == BlockFormat::q8 ? 4 : format == BlockFormat::q4 ? 8 : 2;
+  return format == BlockFormat::f32 ? 1 : format == BlockFormat::q8 ? 4 : kernel::isQuantized(format) ? 8 : 2;
 }
 
 /// Rows and columns of the matrices of dots.
 constexpr int64_t kMatrixRows = 16, kMatrixTokens = 16;
 
-/// Bytes of a record before its scales.
-int64_t payloadBytes(BlockFormat format) { return 4 * kQuantum * kQuantum / inputsPerWord(format); }
+/// Where the f16 scales of q4, q5 and q8 begin in a record.
+int64_t scalesAt(BlockFormat format) {
+  return format == BlockFormat::q8 ? 1024 : format == BlockFormat::q5 ? 640 : 512;
+}
+
+/// Bits above the nibbles.
+int64_t bitsAbove(BlockFormat format) { return format == BlockFormat::q5 ? 1 : format == BlockFormat::q6_k ? 2 : 0; }
+
+/// What is to be subtracted from a code for its value.
+int64_t zeroOf(BlockFormat format) {
+  return format == BlockFormat::q4 ? 8 : format == BlockFormat::q5 ? 16 : format == BlockFormat::q6_k ? 32 : 0;
+}
 
 class SpanDotLowering {
 public:
@@ -76,7 +86,8 @@ private:
 
   struct Scale {
     Value scale;
-    Value bias; ///< of q4: its codes stay unsigned, 0 to 15, which adds 8 times the sum of the bytes
+    Value sum;  ///< of the bytes, where needed
+    Value bias; ///< of q4 and q5: their codes stay unsigned, which adds 8 or 16 times the sum of the bytes
   };
   SmallVector<Scale> tokenScales(Value group) {
     Value wordOffset = m.multiply(group, m.i32(4));
@@ -85,13 +96,16 @@ private:
     for (Value token : tokens) {
       Scale &scale = scales.emplace_back();
       scale.scale = m.fromBits(activationWord(token, wordOffset, scalesAt));
-      if (format == BlockFormat::q4)
-        scale.bias = m.multiply(activationWord(token, wordOffset, sumsAt), m.i32(-8));
+      if (format == BlockFormat::q8 || format == BlockFormat::q6_k)
+        continue;
+      scale.sum = activationWord(token, wordOffset, sumsAt);
+      if (format != BlockFormat::q4_k)
+        scale.bias = m.multiply(scale.sum, m.i32(-zeroOf(format)));
     }
     return scales;
   }
 
-  /// The lane's row of a record, four inputs a word, ascending.
+  /// The lane's row of a record, four inputs a word, ascending; of q4, q5 and q4_k unsigned.
   SmallVector<Value> rowCodes(const Address &row, Value recordOffset) {
     SmallVector<Value> codes;
     for (int64_t word = 0; word < kQuantum / inputsPerWord(format); ++word) {
@@ -103,16 +117,63 @@ private:
       codes.push_back(m.bitAnd(code, m.i32(0x0F0F0F0F)));
       codes.push_back(m.bitAnd(m.shiftRight(code, m.i32(4)), m.i32(0x0F0F0F0F)));
     }
+    if (format == BlockFormat::q5) {
+      Value above = weightWord(row, recordOffset, 512);
+      for (auto [word, code] : llvm::enumerate(codes))
+        code = m.bitOr(code, m.shiftLeft(m.bitAnd(m.shiftRight(above, m.i32(word)), m.i32(0x01010101)), m.i32(4)));
+    } else if (format == BlockFormat::q6_k) {
+      for (auto [word, code] : llvm::enumerate(codes)) {
+        Value above = m.shiftRight(weightWord(row, recordOffset, 512 + 128 * (word / 4)), m.i32(2 * (word % 4)));
+        code = m.bitOr(code, m.shiftLeft(m.bitAnd(above, m.i32(0x03030303)), m.i32(4)));
+        // Less 32 in each byte: in six bits that turns the highest, which is then the sign of the others above it.
+        code = m.bitXor(code, m.i32(0x20202020));
+        Value sign = m.bitAnd(code, m.i32(0x20202020));
+        code = m.bitOr(code, m.bitOr(m.shiftLeft(sign, m.i32(1)), m.shiftLeft(sign, m.i32(2))));
+      }
+    }
     return codes;
   }
 
-  Value rowScale(const Address &row, Value recordOffset) {
-    Value bytes = m.add(m.add(row.bytes, recordOffset), m.i32(payloadBytes(format)));
-    return m.halfToFloat(m.loadHalf(weights.memory, {row.piece, m.add(bytes, m.multiply(lane, m.i32(2)))}));
+  /// What stands behind a record's codes for the lane's row.
+  struct RowScale {
+    Value step, least;
+    Value scales[2], minimum; ///< integers; null where the format has none
+  };
+  RowScale rowScale(const Address &row, Value recordOffset) {
+    auto halfOfLane = [&](int64_t constant) {
+      Value bytes = m.add(m.add(row.bytes, recordOffset), m.i32(constant));
+      return m.loadHalf(weights.memory, {row.piece, m.add(bytes, m.multiply(lane, m.i32(2)))});
+    };
+    RowScale scale;
+    if (format == BlockFormat::q4_k) {
+      Value bytes = halfOfLane(512), steps = weightWord(row, recordOffset, 576);
+      scale.scales[0] = m.bitAnd(bytes, m.i32(255));
+      scale.minimum = m.bitAnd(m.shiftRight(bytes, m.i32(8)), m.i32(255));
+      scale.step = m.halfToFloat(m.bitAnd(steps, m.i32(0xFFFF)));
+      scale.least = m.halfToFloat(m.shiftRight(steps, m.i32(16)));
+    } else if (format == BlockFormat::q6_k) {
+      Value word = weightWord(row, recordOffset, 768);
+      scale.scales[0] = m.signExtend(word, 8);
+      scale.scales[1] = m.signExtend(m.shiftRight(word, m.i32(8)), 8);
+      scale.step = m.halfToFloat(m.shiftRight(word, m.i32(16)));
+    } else {
+      scale.step = m.halfToFloat(halfOfLane(scalesAt(format)));
+    }
+    return scale;
   }
 
-  Value addGroup(Value sum, Value dot, Value rowScale, const Scale &token) {
-    return m.add(sum, m.multiply(m.toFloat(dot), m.multiply(rowScale, token.scale)));
+  /// `dots` of the group, or of its two halves.
+  Value addGroup(Value sum, ArrayRef<Value> dots, const RowScale &row, const Scale &token) {
+    Value dot = dots[0];
+    if (row.scales[0])
+      dot = m.multiply(row.scales[0], dot);
+    if (row.scales[1])
+      dot = m.add(dot, m.multiply(row.scales[1], dots[1]));
+    Value value = m.multiply(m.toFloat(dot), m.multiply(row.step, token.scale));
+    if (row.minimum)
+      value = m.subtract(value,
+                         m.multiply(m.toFloat(m.multiply(row.minimum, token.sum)), m.multiply(row.least, token.scale)));
+    return m.add(sum, value);
   }
 
   SmallVector<Value> addQuantized(Value group, ValueRange sums) {
@@ -128,14 +189,19 @@ private:
     SmallVector<Value> next;
     for (const Address &row : rows) {
       SmallVector<Value> codes = rowCodes(row, recordOffset);
-      Value scale = rowScale(row, recordOffset);
+      RowScale scale = rowScale(row, recordOffset);
+      bool isUnsigned = format != BlockFormat::q8 && format != BlockFormat::q6_k;
+      size_t perDot = scale.scales[1] ? codes.size() / 2 : codes.size();
       for (auto [token, words] : llvm::zip(scales, inputs)) {
-        Value dot = token.bias;
-        for (auto [code, word] : llvm::zip(codes, words)) {
-          Value part = m.dot4(code, format == BlockFormat::q4, word);
-          dot = dot ? m.add(dot, part) : part;
+        SmallVector<Value> dots;
+        for (auto [number, code, word] : llvm::enumerate(codes, words)) {
+          Value part = m.dot4(code, isUnsigned, word);
+          if (number % perDot == 0)
+            dots.push_back(token.bias ? m.add(token.bias, part) : part);
+          else
+            dots.back() = m.add(dots.back(), part);
         }
-        next.push_back(addGroup(sums[next.size()], dot, scale, token));
+        next.push_back(addGroup(sums[next.size()], dots, scale, token));
       }
     }
     return next;
@@ -188,7 +254,7 @@ private:
     int64_t inputs = m.profile.matrixInputs;
     SmallVector<Value> next;
     for (const Address &row : rows) {
-      Value scale = rowScale(row, recordOffset);
+      RowScale scale = rowScale(row, recordOffset);
       for (auto [number, code] : llvm::enumerate(rowCodes(row, recordOffset)))
         m.storeWord(code, matrices, localWord(m.add(m.multiply(lane, m.i32(kPitch)), m.i32(number))));
       m.barrier();
@@ -274,7 +340,9 @@ SmallVector<Value> lowerSpanDot(Machine &machine, kernel::SpanDotOp op, const Pa
 }
 
 bool usesMatrices(const Profile &profile, kernel::SpanDotOp op) {
-  return profile.matrixInputs && op.getTokens().size() == kMatrixTokens && op.getWeights().getType().isQuantized();
+  kernel::WeightsType type = op.getWeights().getType();
+  return profile.matrixInputs && op.getTokens().size() == kMatrixTokens && type.isQuantized() &&
+         type.getFormat() != BlockFormat::q6_k; // whose halves have scales of their own
 }
 
 Value lowerUnpack(Machine &m, const PackedWeights &weights, Value row, Value group) {
@@ -302,11 +370,41 @@ Value lowerUnpack(Machine &m, const PackedWeights &weights, Value row, Value gro
     } else {
       // Input 8j + 4h + b is nibble h of byte b.
       Value shift = m.add(m.shiftLeft(m.bitAnd(lane, m.i32(3)), m.i32(3)), m.bitAnd(lane, m.i32(4)));
-      code = m.subtract(m.bitAnd(m.shiftRight(bits, shift), m.i32(15)), m.i32(8));
+      code = m.bitAnd(m.shiftRight(bits, shift), m.i32(15));
+      if (int64_t above = bitsAbove(format)) {
+        // Of q5 bit 8b + k/4 of one dword; of q6_k bits 8b + 2(k/4 % 4) of one for each 16 inputs.
+        Value byte = m.shiftLeft(m.bitAnd(lane, m.i32(3)), m.i32(3)), quad = m.shiftRight(lane, m.i32(2));
+        Value dword = above == 2 ? m.shiftRight(lane, m.i32(4)) : m.i32(0);
+        Value from = above == 2 ? m.shiftLeft(m.bitAnd(quad, m.i32(3)), m.i32(1)) : quad;
+        Value at =
+            m.add(m.add(record, m.i32(512)), m.shiftLeft(m.add(m.shiftLeft(dword, m.i32(5)), rowInBlock), m.i32(2)));
+        Value high = m.bitAnd(m.shiftRight(m.loadWord(weights.memory, {piece, at}), m.add(byte, from)),
+                              m.i32(above == 2 ? 3 : 1));
+        code = m.bitOr(code, m.shiftLeft(high, m.i32(4)));
+      }
+      if (zeroOf(format))
+        code = m.subtract(code, m.i32(zeroOf(format)));
     }
-    Value scaleBytes = m.add(m.add(record, m.i32(payloadBytes(format))), m.multiply(rowInBlock, m.i32(2)));
-    Value scale = m.halfToFloat(m.loadHalf(weights.memory, {piece, scaleBytes}));
-    value = m.multiply(scale, m.toFloat(code));
+    auto at = [&](int64_t constant, int64_t bytesPerRow) -> Address {
+      return {piece, m.add(m.add(record, m.i32(constant)), m.multiply(rowInBlock, m.i32(bytesPerRow)))};
+    };
+    Value step, least;
+    if (format == BlockFormat::q4_k) {
+      Value bytes = m.loadHalf(weights.memory, at(512, 2)), steps = m.loadWord(weights.memory, at(576, 4));
+      step = m.multiply(m.halfToFloat(m.bitAnd(steps, m.i32(0xFFFF))), m.toFloat(m.bitAnd(bytes, m.i32(255))));
+      least = m.multiply(m.halfToFloat(m.shiftRight(steps, m.i32(16))),
+                         m.toFloat(m.bitAnd(m.shiftRight(bytes, m.i32(8)), m.i32(255))));
+    } else if (format == BlockFormat::q6_k) {
+      Value bits = m.loadWord(weights.memory, at(768, 4));
+      Value scale = m.select(m.less(lane, m.i32(kQuantum / 2)), m.signExtend(bits, 8),
+                             m.signExtend(m.shiftRight(bits, m.i32(8)), 8));
+      step = m.multiply(m.halfToFloat(m.shiftRight(bits, m.i32(16))), m.toFloat(scale));
+    } else {
+      step = m.halfToFloat(m.loadHalf(weights.memory, at(scalesAt(format), 2)));
+    }
+    value = m.multiply(step, m.toFloat(code));
+    if (least)
+      value = m.subtract(value, least);
   }
   if (weights.type.getInputs() % kQuantum == 0)
     return value;

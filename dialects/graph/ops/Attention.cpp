@@ -304,7 +304,9 @@ LogicalResult LatentAttentionOp::verify() {
   if (heads < 1 || width(getQuery()) % heads || nope < 1) // latent_attention_c1
     return emitOpError("expects a query of ")
            << heads << " heads of more than " << rope << " elements, got width " << width(getQuery());
-  auto isFloat = [](ParameterOp parameter) { return parameter.getFormat() != "q4" && parameter.getFormat() != "q8"; };
+  auto isFloat = [](ParameterOp parameter) {
+    return !kernel::isQuantized(*kernel::symbolizeBlockFormat(parameter.getFormat()));
+  };
   if (key.getShape() != ArrayRef<int64_t>{heads, latent, nope} || !isFloat(key)) // latent_attention_c2
     return emitOpError("expects a float key weight of shape ")
            << heads << "x" << latent << "x" << nope << ", got " << key.getFormat() << " " << key.getShape();

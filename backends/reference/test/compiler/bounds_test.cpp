@@ -281,8 +281,8 @@ std::string spanDot(const std::string &format) {
 }
 
 TEST_F(BoundsTest, SpanDot) {
-  const std::pair<const char *, size_t> formats[] = {
-      {"f32", 4096}, {"f16", 2048}, {"bf16", 2048}, {"q8", 1088}, {"q4", 576}};
+  const std::pair<const char *, size_t> formats[] = {{"f32", 4096}, {"f16", 2048}, {"bf16", 2048}, {"q8", 1088},
+                                                     {"q4", 576},   {"q5", 704},   {"q4_k", 704},  {"q6_k", 896}};
   for (const auto &[format, record] : formats) {
     const size_t token = format[0] == 'q' ? 128 : 256;
     auto sums = [&](size_t weightBytes, size_t tokenBytes, int64_t row, int64_t span, int64_t number) {
