@@ -260,7 +260,7 @@ def Graph_ExpertsOp : Graph_ComputeOp<"experts", [AttrSizedOperandSegments]> {
     `result = residual + ((sum over ranks r, ascending, of weights[t, r] * down[e] @ (silu(gate[e] @ x) * (up[e] @ x))) +
     shared)`, `e = ids[t, r]`. `gate` and `up` are banks of experts x inner x width, `down` of experts x width x inner.
     Constraints:
-    * (C1) the banks' shapes agree with each other and with the input's width, and their formats are the same.
+    * (C1) the banks' shapes agree with each other and with the input's width, and the formats of gate and up are the same.
     * (C2) `shared` and `residual` have the result's width.
     * (C3) `ids` and `weights` have the same width.
   }];

@@ -163,11 +163,11 @@ LogicalResult ExpertsOp::verify() {
     return emitOpError("expects the names of graph.parameters for gate, up and down");
   ArrayRef<int64_t> shape = gate.getShape();
   if (shape.size() != 3 || shape[2] != width(getInput()) || up.getShape() != shape ||
-      down.getShape() != ArrayRef<int64_t>{shape[0], shape[2], shape[1]} || up.getFormat() != gate.getFormat() ||
-      down.getFormat() != gate.getFormat()) // experts_c1
+      down.getShape() != ArrayRef<int64_t>{shape[0], shape[2], shape[1]} ||
+      up.getFormat() != gate.getFormat()) // experts_c1
     return emitOpError("expects banks of experts x inner x ")
-           << width(getInput()) << ", the same, and its transpose, of one format; got " << shape << ", "
-           << up.getShape() << " and " << down.getShape();
+           << width(getInput()) << ", the same in one format, and its transpose; got " << shape << ", " << up.getShape()
+           << " and " << down.getShape();
   for (Value other : {getShared(), getResidual()})
     if (other && width(other) != width(getResult())) // experts_c2
       return emitOpError("expects shared and residual of width ") << width(getResult()) << ", got " << width(other);
@@ -273,13 +273,14 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
       body(expert, assignment);
     });
   };
-  std::string shape = (gate.getFormat() + "_" + Twine(experts) + "x" + Twine(inner) + "x" + Twine(hidden) + "_stride_" +
+  std::string formats = (gate.getFormat() + (down.getFormat() == gate.getFormat() ? "" : "_" + down.getFormat())).str();
+  std::string shape = (formats + "_" + Twine(experts) + "x" + Twine(inner) + "x" + Twine(hidden) + "_stride_" +
                        Twine(gateType.getEntryStride()))
                           .str();
 
   Value input = context.activations(getInput(), quantized);
   kernel::ActivationsType inputType = context.activationsType(width(getInput()), quantized);
-  kernel::ActivationsType innerType = context.activationsType(inner, quantized);
+  kernel::ActivationsType innerType = context.activationsType(inner, downType.isQuantized());
   Value innerRows = context.allocate(assignments * innerType.getTokenBytes());
   auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile),
                                {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
