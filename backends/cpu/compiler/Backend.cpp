@@ -1,4 +1,4 @@
-// The cpu backend: kernels become an ELF shared object for x86-64-v3, which the runtime half loads from memory.
+// The cpu backend: kernels become an ELF shared object for each profile, which the runtime half loads from memory.
 #include "compiler/offload/Backend.h"
 #include "backends/cpu/compiler/Pipeline.h"
 #include "dialects/kernel/Kernel.h"
@@ -26,10 +26,17 @@ public:
                                    " bytes of local memory in a kernel, got " + llvm::Twine(bytes));
   }
 
-  std::vector<std::string> profiles() const override { return {"x86-64-v3"}; }
-  void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef) const override { cpu::buildPipeline(passes); }
-  llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef) const override {
-    return cpu::serialize(module);
+  std::vector<std::string> profiles() const override {
+    std::vector<std::string> names;
+    for (const cpu::Profile &profile : cpu::profiles())
+      names.push_back(profile.name.str());
+    return names;
+  }
+  void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef profile) const override {
+    cpu::buildPipeline(passes, profile);
+  }
+  llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef profile) const override {
+    return cpu::serialize(module, *cpu::findProfile(profile));
   }
 };
 

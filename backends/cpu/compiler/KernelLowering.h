@@ -3,6 +3,7 @@
 // SpanDot.cpp.
 #pragma once
 
+#include "backends/cpu/compiler/Profile.h"
 #include "dialects/kernel/Kernel.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -15,7 +16,8 @@ namespace freeport::cpu {
 /// otherwise.
 class Machine {
 public:
-  Machine(mlir::OpBuilder &builder, mlir::Location location) : builder(builder), location(location) {}
+  Machine(mlir::OpBuilder &builder, mlir::Location location, const Profile &profile)
+      : builder(builder), location(location), profile(profile) {}
 
   template <typename OpType, typename... Arguments> OpType create(Arguments &&...arguments) {
     return builder.create<OpType>(location, std::forward<Arguments>(arguments)...);
@@ -61,6 +63,7 @@ public:
 
   mlir::OpBuilder &builder;
   mlir::Location location;
+  const Profile &profile;
 };
 
 /// The value of a kernel.span_dot whose memory operands lie at the given addresses.

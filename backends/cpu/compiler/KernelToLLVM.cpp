@@ -21,7 +21,8 @@ bool isMemory(Type type) { return isa<BufferType, WeightsType, ActivationsType>(
 
 class KernelLowering {
 public:
-  explicit KernelLowering(FuncOp function) : function(function), builder(function), m(builder, function.getLoc()) {}
+  KernelLowering(FuncOp function, const Profile &profile)
+      : function(function), builder(function), m(builder, function.getLoc(), profile) {}
   LogicalResult run();
 
 private:
@@ -431,6 +432,9 @@ Value KernelLowering::lower(UnpackOp op) {
 
 struct LowerKernel : PassWrapper<LowerKernel, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(LowerKernel)
+  LowerKernel() = default;
+  LowerKernel(const LowerKernel &other) : PassWrapper(other) {}
+  explicit LowerKernel(StringRef name) { profile = name.str(); }
   StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Lower kernels to vectors of the CPU and LLVM pointers"; }
   void getDependentDialects(DialectRegistry &registry) const override {
@@ -439,16 +443,24 @@ struct LowerKernel : PassWrapper<LowerKernel, OperationPass<ModuleOp>> {
   }
 
   void runOnOperation() override {
+    const Profile *named = findProfile(profile);
+    if (!named) {
+      getOperation().emitError("expects a profile of the cpu backend, got '") << profile << "'";
+      return signalPassFailure();
+    }
     for (auto function : llvm::make_early_inc_range(getOperation().getOps<FuncOp>())) {
       LLVM_DEBUG(llvm::dbgs() << "kernel @" << function.getSymName() << "\n");
-      if (failed(KernelLowering(function).run()))
+      if (failed(KernelLowering(function, *named).run()))
         return signalPassFailure();
     }
   }
+
+  Option<std::string> profile{*this, "profile", llvm::cl::init(profiles().front().name.str()),
+                              llvm::cl::desc("What the processor offers: a name of Profile.cpp")};
 };
 
 } // namespace
 
-std::unique_ptr<Pass> createLowerKernelPass() { return std::make_unique<LowerKernel>(); }
+std::unique_ptr<Pass> createLowerKernelPass(StringRef profile) { return std::make_unique<LowerKernel>(profile); }
 
 } // namespace freeport::cpu

@@ -12,8 +12,8 @@
 
 namespace freeport::cpu {
 
-void buildPipeline(mlir::OpPassManager &passes) {
-  passes.addPass(createLowerKernelPass());
+void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef profile) {
+  passes.addPass(createLowerKernelPass(profile));
   passes.addPass(mlir::createCanonicalizerPass());
   passes.addPass(mlir::createCSEPass());
   passes.addPass(mlir::createConvertSCFToCFPass());
@@ -27,8 +27,15 @@ void buildPipeline(mlir::OpPassManager &passes) {
   passes.addPass(mlir::createReconcileUnrealizedCastsPass());
 }
 
+namespace {
+struct PipelineOptions : mlir::PassPipelineOptions<PipelineOptions> {
+  Option<std::string> profile{*this, "profile", llvm::cl::desc("What the processor offers: a name of Profile.cpp"),
+                              llvm::cl::init(profiles().front().name.str())};
+};
+} // namespace
+
 void registerPasses() {
-  mlir::registerPass(createLowerKernelPass);
+  mlir::registerPass([] { return createLowerKernelPass(profiles().front().name); });
   mlir::registerPass([] { return mlir::createConvertSCFToCFPass(); });
   mlir::registerPass([] { return mlir::arith::createArithExpandOpsPass(); });
   mlir::registerPass([] { return mlir::createConvertVectorToLLVMPass(); });
@@ -36,8 +43,9 @@ void registerPasses() {
   mlir::registerPass([] { return mlir::createConvertControlFlowToLLVMPass(); });
   mlir::registerPass([] { return mlir::createConvertFuncToLLVMPass(); });
   mlir::registerPass([] { return mlir::createReconcileUnrealizedCastsPass(); });
-  mlir::PassPipelineRegistration<>("freeport-cpu-pipeline",
-                                   "From the kernel dialect to the LLVM dialect, for the cpu backend", buildPipeline);
+  mlir::PassPipelineRegistration<PipelineOptions>(
+      "freeport-cpu-pipeline", "From the kernel dialect to the LLVM dialect, for the cpu backend",
+      [](mlir::OpPassManager &passes, const PipelineOptions &options) { buildPipeline(passes, options.profile); });
 }
 
 } // namespace freeport::cpu

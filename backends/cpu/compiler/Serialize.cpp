@@ -35,7 +35,6 @@ namespace freeport::cpu {
 namespace {
 
 constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
-constexpr const char *kTarget = "x86-64-v3";
 constexpr const char *kPasses =
     "function(sroa,early-cse,instsimplify,loop-mssa(licm),simplifycfg,loop(loop-reduce),early-cse)";
 
@@ -47,7 +46,7 @@ struct Unit {
   std::string failure;
 };
 
-std::unique_ptr<LLVMTargetMachine> createMachine(std::string &failure) {
+std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, std::string &failure) {
   static const bool initialized = [] {
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
@@ -62,7 +61,7 @@ std::unique_ptr<LLVMTargetMachine> createMachine(std::string &failure) {
   TargetOptions options;
   options.AllowFPOpFusion = FPOpFusion::Strict; // portable numerics: multiply and add round separately
   return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(target->createTargetMachine(
-      kTriple, kTarget, "", options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
+      kTriple, profile.processor, profile.features, options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
 }
 
 void optimize(Module &module, LLVMTargetMachine &machine) {
@@ -101,15 +100,17 @@ bool emitObject(Module &module, LLVMTargetMachine &machine, SmallVectorImpl<char
   return true;
 }
 
-void compile(Unit &unit) {
-  std::unique_ptr<LLVMTargetMachine> machine = createMachine(unit.failure);
+void compile(Unit &unit, const Profile &profile) {
+  std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, unit.failure);
   if (!machine)
     return;
   unit.module->setTargetTriple(kTriple);
   unit.module->setDataLayout(machine->createDataLayout());
   for (Function &function : *unit.module)
     if (!function.isDeclaration()) {
-      function.addFnAttr("target-cpu", kTarget);
+      function.addFnAttr("target-cpu", profile.processor);
+      if (!profile.features.empty())
+        function.addFnAttr("target-features", profile.features);
       function.setDoesNotThrow();
     }
   optimize(*unit.module, *machine);
@@ -179,7 +180,7 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
 
 } // namespace
 
-Expected<Executable> serialize(mlir::ModuleOp module) {
+Expected<Executable> serialize(mlir::ModuleOp module, const Profile &profile) {
   mlir::registerBuiltinDialectTranslation(*module.getContext());
   mlir::registerLLVMDialectTranslation(*module.getContext());
   std::vector<std::unique_ptr<Unit>> units;
@@ -192,14 +193,17 @@ Expected<Executable> serialize(mlir::ModuleOp module) {
       return createStringError("cpu: internal error: no LLVM IR for kernel " + function.getName());
     units.push_back(std::move(unit));
   }
-  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number]); });
+  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number], profile); });
   for (const std::unique_ptr<Unit> &unit : units)
     if (!unit->failure.empty())
       return createStringError("cpu: " + unit->module->getName() + ": " + unit->failure);
   auto content = link(units);
   if (!content)
     return content.takeError();
-  return Executable{kTarget, {"avx2", "f16c", "bmi2", "fma"}, /*version=*/1, std::move(*content)};
+  std::vector<std::string> conditions;
+  for (StringRef condition : profile.conditions)
+    conditions.push_back(condition.str());
+  return Executable{profile.name.str(), std::move(conditions), /*version=*/1, std::move(*content)};
 }
 
 } // namespace freeport::cpu

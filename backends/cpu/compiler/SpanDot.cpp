@@ -1,6 +1,6 @@
-// The hot op for AVX2. A walk goes over the groups of a span with its accumulators in registers: one token walks all
-// lanes of several row blocks together, so that memory streams; several tokens walk one row block in strips of 8 or 16
-// lanes.
+// The hot op for AVX2, and for what adds products of four bytes at once (VNNI). A walk goes over the groups of a span
+// with its accumulators in registers: one token walks all lanes of several row blocks together, so that memory streams;
+// several tokens walk one row block in strips of 8 or 16 lanes.
 #include "backends/cpu/compiler/KernelLowering.h"
 
 using namespace mlir;
@@ -10,10 +10,9 @@ namespace {
 
 using kernel::BlockFormat;
 
-constexpr int64_t kStripLanes = 8;
-constexpr int64_t kStrips = kernel::kQuantum / kStripLanes;
-/// One token: row blocks that one walk streams. More tokens: tokens of one walk.
+/// One token: row blocks that one walk streams. More tokens: tokens of one walk, where VNNI leaves registers free more.
 constexpr int64_t kStreams = 4;
+constexpr int64_t kProductTokens = 8;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
 /// How far ahead of its reads a stream prefetches, in bytes, and a cache line.
@@ -24,7 +23,15 @@ class SpanDotLowering {
 public:
   SpanDotLowering(Machine &machine, kernel::SpanDotOp op, Value weights, Value activations)
       : m(machine), op(op), weights(op.getWeights().getType()), activations(op.getActivations().getType()),
-        format(this->weights.getFormat()), weightBase(weights), activationBase(activations) {}
+        format(this->weights.getFormat()), weightBase(weights), activationBase(activations) {
+    // q6_k would need sums of half a group's bytes.
+    products = this->weights.isQuantized() && format != BlockFormat::q6_k ? machine.profile.productLanes : 0;
+    stripLanes = products ? products : 8;
+    byteLanes = m.lanes(4 * stripLanes, m.builder.getI8Type());
+    shortLanes = m.lanes(2 * stripLanes, m.builder.getI16Type());
+    wordLanes = m.lanes(stripLanes, m.builder.getI32Type());
+    floatLanes = m.lanes(stripLanes, m.f32());
+  }
 
   Value lower();
 
@@ -48,16 +55,17 @@ private:
   /// step * scales[half] * integer - least * minimum, without what is null.
   struct Strip {
     Value dwords, halves;
-    Value step, least;        ///< vector<8xf32>
-    Value scales[2], minimum; ///< vector<8xi32>; one scale for both halves unless there is a second
+    Value step, least;        ///< floats
+    Value scales[2], minimum; ///< words; one scale for both halves unless there is a second
   };
   Strip strip(Value dwords, Value halves);
-  /// Exact dots of a strip and each token's group, as vector<8xi32>, scales included; `codes` and `sums` are the
+  /// Exact dots of a strip and each token's group, as words, scales included; `codes` and `sums` are the
   /// addresses of the tokens' groups and sums.
   SmallVector<Value> dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
   SmallVector<Value> dotUnsigned(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
   SmallVector<Value> dotQ6K(const Strip &strip, ArrayRef<Value> codes);
   SmallVector<Value> dotQ8(Value record, ArrayRef<Value> codes);
+  SmallVector<Value> dotProducts(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
   /// Bytes of inputs 4 * word .. 4 * word + 3 of the formats that keep nibbles, with the bits above them.
   Value nibbles(const Strip &strip, int64_t word);
   Value halfsToFloats(Value i32WithHalves, int64_t shift);
@@ -76,8 +84,9 @@ private:
   kernel::ActivationsType activations;
   BlockFormat format;
   Value weightBase, activationBase, first, last;
-  VectorType i8x32 = m.lanes(32, m.builder.getI8Type()), i16x16 = m.lanes(16, m.builder.getI16Type()),
-             i32x8 = m.lanes(8, m.builder.getI32Type()), f32x8 = m.lanes(8, m.f32());
+  int64_t products = 0, stripLanes = 8;
+  VectorType byteLanes, shortLanes, wordLanes,
+      floatLanes; ///< of a strip: four bytes, two shorts, a word or a float a lane
 };
 
 Value SpanDotLowering::records(Value rowBlock) {
@@ -104,30 +113,34 @@ Value SpanDotLowering::lower() {
   };
   if (tokens.size() == 1) {
     for (size_t row = 0; row < rows.size(); row += kStreams) {
-      Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), kStrips, true};
+      Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), (kernel::kQuantum / stripLanes), true};
       SmallVector<Value> sums = walk(part);
       for (size_t r = 0; r < part.rows.size(); ++r)
-        put(m.concatenate(ArrayRef(sums).slice(kStrips * r, kStrips)), row + r, 0);
+        put(m.concatenate(ArrayRef(sums).slice((kernel::kQuantum / stripLanes) * r, (kernel::kQuantum / stripLanes))),
+            row + r, 0);
     }
     return result;
   }
   int64_t strips = weights.isQuantized() ? 1 : 2;
+  size_t together = products ? kProductTokens : kStreams;
   Value scratch = m.stack(4 * type.getNumElements());
   auto place = [&](size_t row, size_t token) {
     return m.address(scratch, 4 * kernel::kQuantum * int64_t(row * tokens.size() + token));
   };
   for (size_t row = 0; row < rows.size(); ++row)
-    for (size_t token = 0; token < tokens.size(); token += kStreams)
-      m.loop(m.i64(0), m.i64(kStrips), strips, {}, [&](Value strip, ValueRange) -> SmallVector<Value> {
-        Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(kStreams), strip, strips,
-                  false};
-        SmallVector<Value> sums = walk(part);
-        Value offset = m.multiply(strip, m.i64(4 * kStripLanes));
-        for (size_t t = 0; t < part.tokens.size(); ++t)
-          for (int64_t s = 0; s < strips; ++s)
-            m.store(sums[part.at(0, t, s)], m.address(m.address(place(row, token + t), offset), 4 * kStripLanes * s));
-        return {};
-      });
+    for (size_t token = 0; token < tokens.size(); token += together)
+      m.loop(m.i64(0), m.i64((kernel::kQuantum / stripLanes)), strips, {},
+             [&](Value strip, ValueRange) -> SmallVector<Value> {
+               Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(together), strip,
+                         strips, false};
+               SmallVector<Value> sums = walk(part);
+               Value offset = m.multiply(strip, m.i64(4 * stripLanes));
+               for (size_t t = 0; t < part.tokens.size(); ++t)
+                 for (int64_t s = 0; s < strips; ++s)
+                   m.store(sums[part.at(0, t, s)],
+                           m.address(m.address(place(row, token + t), offset), 4 * stripLanes * s));
+               return {};
+             });
   for (size_t row = 0; row < rows.size(); ++row)
     for (size_t token = 0; token < tokens.size(); ++token)
       put(m.load(m.lanes(kernel::kQuantum, m.f32()), place(row, token)), row, token);
@@ -135,7 +148,7 @@ Value SpanDotLowering::lower() {
 }
 
 SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
-  SmallVector<Value> zeros(walk.size(), m.zero(f32x8));
+  SmallVector<Value> zeros(walk.size(), m.zero(floatLanes));
   SmallVector<Value> sums = m.loop(first, last, 1, zeros, [&](Value group, ValueRange carried) {
     SmallVector<Value> next(carried);
     if (weights.isQuantized())
@@ -173,18 +186,18 @@ void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRe
       for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
         prefetch(dwords, line);
     if (walk.firstStrip) {
-      dwords = m.address(dwords, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
-      halves = m.address(halves, m.multiply(walk.firstStrip, m.i64(2 * kStripLanes)));
+      dwords = m.address(dwords, m.multiply(walk.firstStrip, m.i64(4 * stripLanes)));
+      halves = m.address(halves, m.multiply(walk.firstStrip, m.i64(2 * stripLanes)));
     }
     for (int64_t s = 0; s < walk.strips; ++s) {
-      Strip part = strip(m.address(dwords, 4 * kStripLanes * s), m.address(halves, 2 * kStripLanes * s));
+      Strip part = strip(m.address(dwords, 4 * stripLanes * s), m.address(halves, 2 * stripLanes * s));
       for (auto [t, dot] : llvm::enumerate(dots(part, codes, tokenSums))) {
         Value &sum = sums[walk.at(r, t, s)];
-        Value scale = m.splat(scales[t], kStripLanes);
-        Value value = m.multiply(m.create<arith::SIToFPOp>(f32x8, dot), m.multiply(part.step, scale));
+        Value scale = m.splat(scales[t], stripLanes);
+        Value value = m.multiply(m.create<arith::SIToFPOp>(floatLanes, dot), m.multiply(part.step, scale));
         if (part.minimum) {
-          Value tokenSum = m.splat(m.load(m.builder.getI32Type(), tokenSums[t]), kStripLanes);
-          Value least = m.create<arith::SIToFPOp>(f32x8, m.multiply(part.minimum, tokenSum));
+          Value tokenSum = m.splat(m.load(m.builder.getI32Type(), tokenSums[t]), stripLanes);
+          Value least = m.create<arith::SIToFPOp>(floatLanes, m.multiply(part.minimum, tokenSum));
           value = m.create<arith::SubFOp>(value, m.multiply(least, m.multiply(part.least, scale)));
         }
         sum = m.add(sum, value);
@@ -195,43 +208,43 @@ void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRe
 
 Value SpanDotLowering::halfsToFloats(Value pairs, int64_t shift) {
   if (shift)
-    pairs = m.create<arith::ShRUIOp>(pairs, m.splatConstant(i32x8, shift));
-  Value bits = m.create<arith::TruncIOp>(m.lanes(kStripLanes, m.builder.getI16Type()), pairs);
-  return m.widen(m.bitcast(bits, m.lanes(kStripLanes, m.builder.getF16Type())));
+    pairs = m.create<arith::ShRUIOp>(pairs, m.splatConstant(wordLanes, shift));
+  Value bits = m.create<arith::TruncIOp>(m.lanes(stripLanes, m.builder.getI16Type()), pairs);
+  return m.widen(m.bitcast(bits, m.lanes(stripLanes, m.builder.getF16Type())));
 }
 
 SpanDotLowering::Strip SpanDotLowering::strip(Value dwords, Value halves) {
   Strip part{dwords, halves, {}, {}, {}, {}};
   if (format == BlockFormat::q4_k) {
-    Value bytes =
-        m.create<arith::ExtUIOp>(i32x8, m.load(m.lanes(kStripLanes, m.builder.getI16Type()), m.address(halves, 512)));
-    part.scales[0] = m.create<arith::AndIOp>(bytes, m.splatConstant(i32x8, 255));
-    part.minimum = m.create<arith::ShRUIOp>(bytes, m.splatConstant(i32x8, 8));
-    Value steps = m.load(i32x8, m.address(dwords, 576));
+    Value bytes = m.create<arith::ExtUIOp>(wordLanes,
+                                           m.load(m.lanes(stripLanes, m.builder.getI16Type()), m.address(halves, 512)));
+    part.scales[0] = m.create<arith::AndIOp>(bytes, m.splatConstant(wordLanes, 255));
+    part.minimum = m.create<arith::ShRUIOp>(bytes, m.splatConstant(wordLanes, 8));
+    Value steps = m.load(wordLanes, m.address(dwords, 576));
     part.step = halfsToFloats(steps, 0);
     part.least = halfsToFloats(steps, 16);
     return part;
   }
   if (format == BlockFormat::q6_k) {
-    Value word = m.load(i32x8, m.address(dwords, 768));
+    Value word = m.load(wordLanes, m.address(dwords, 768));
     for (int64_t half = 0; half < 2; ++half) {
-      Value top = m.create<arith::ShLIOp>(word, m.splatConstant(i32x8, 24 - 8 * half));
-      part.scales[half] = m.create<arith::ShRSIOp>(top, m.splatConstant(i32x8, 24));
+      Value top = m.create<arith::ShLIOp>(word, m.splatConstant(wordLanes, 24 - 8 * half));
+      part.scales[half] = m.create<arith::ShRSIOp>(top, m.splatConstant(wordLanes, 24));
     }
     part.step = halfsToFloats(word, 16);
     return part;
   }
   int64_t payload = format == BlockFormat::q8 ? 1024 : format == BlockFormat::q5 ? 640 : 512;
-  part.step = m.widen(m.load(m.lanes(kStripLanes, m.builder.getF16Type()), m.address(halves, payload)));
+  part.step = m.widen(m.load(m.lanes(stripLanes, m.builder.getF16Type()), m.address(halves, payload)));
   return part;
 }
 
 SmallVector<Value> SpanDotLowering::dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
-  if (format == BlockFormat::q8)
-    return dotQ8(strip.dwords, codes);
   if (format == BlockFormat::q6_k)
     return dotQ6K(strip, codes);
-  SmallVector<Value> dots = dotUnsigned(strip, codes, sums);
+  if (format == BlockFormat::q8 && !products)
+    return dotQ8(strip.dwords, codes);
+  SmallVector<Value> dots = products ? dotProducts(strip, codes, sums) : dotUnsigned(strip, codes, sums);
   if (strip.scales[0])
     for (Value &dot : dots)
       dot = m.multiply(strip.scales[0], dot);
@@ -239,28 +252,29 @@ SmallVector<Value> SpanDotLowering::dots(const Strip &strip, ArrayRef<Value> cod
 }
 
 Value SpanDotLowering::broadcastBytes(Value pointer, int64_t offset) {
-  return m.bitcast(m.splat(m.load(m.builder.getI32Type(), m.address(pointer, offset)), kStripLanes), i8x32);
+  return m.bitcast(m.splat(m.load(m.builder.getI32Type(), m.address(pointer, offset)), stripLanes), byteLanes);
 }
 Value SpanDotLowering::product(Value unsignedBytes, Value signedBytes) {
-  return m.intrinsic("llvm.x86.avx2.pmadd.ub.sw", i16x16, {unsignedBytes, signedBytes});
+  return m.intrinsic("llvm.x86.avx2.pmadd.ub.sw", shortLanes, {unsignedBytes, signedBytes});
 }
 Value SpanDotLowering::addPairs(Value i16Pairs) {
-  return m.intrinsic("llvm.x86.avx2.pmadd.wd", i32x8, {i16Pairs, m.splatConstant(i16x16, 1)});
+  return m.intrinsic("llvm.x86.avx2.pmadd.wd", wordLanes, {i16Pairs, m.splatConstant(shortLanes, 1)});
 }
 
 Value SpanDotLowering::nibbles(const Strip &strip, int64_t word) {
-  Value bytes = m.load(i8x32, m.address(strip.dwords, 128 * (word / 2)));
+  Value bytes = m.load(byteLanes, m.address(strip.dwords, 128 * (word / 2)));
   if (word % 2)
-    bytes = m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, i16x16), m.splatConstant(i16x16, 4)), i8x32);
-  Value low = m.create<arith::AndIOp>(bytes, m.splatConstant(i8x32, 15));
+    bytes =
+        m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, shortLanes), m.splatConstant(shortLanes, 4)), byteLanes);
+  Value low = m.create<arith::AndIOp>(bytes, m.splatConstant(byteLanes, 15));
   int64_t bits = format == BlockFormat::q5 ? 1 : format == BlockFormat::q6_k ? 2 : 0;
   if (!bits)
     return low;
-  Value above = m.load(i32x8, m.address(strip.dwords, 512 + (bits == 2 ? 128 * (word / 4) : 0)));
+  Value above = m.load(wordLanes, m.address(strip.dwords, 512 + (bits == 2 ? 128 * (word / 4) : 0)));
   int64_t from = bits == 2 ? 2 * (word % 4) : word;
-  above = from > 4 ? m.create<arith::ShRUIOp>(above, m.splatConstant(i32x8, from - 4)).getResult()
-                   : m.create<arith::ShLIOp>(above, m.splatConstant(i32x8, 4 - from)).getResult();
-  above = m.create<arith::AndIOp>(m.bitcast(above, i8x32), m.splatConstant(i8x32, bits == 2 ? 0x30 : 0x10));
+  above = from > 4 ? m.create<arith::ShRUIOp>(above, m.splatConstant(wordLanes, from - 4)).getResult()
+                   : m.create<arith::ShLIOp>(above, m.splatConstant(wordLanes, 4 - from)).getResult();
+  above = m.create<arith::AndIOp>(m.bitcast(above, byteLanes), m.splatConstant(byteLanes, bits == 2 ? 0x30 : 0x10));
   return m.create<arith::OrIOp>(low, above);
 }
 
@@ -282,7 +296,30 @@ SmallVector<Value> SpanDotLowering::dotUnsigned(const Strip &strip, ArrayRef<Val
   for (auto [dot, sum] : llvm::zip(dots, sums))
     if (zero)
       dot = m.create<arith::SubIOp>(dot,
-                                    m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(zero)), kStripLanes));
+                                    m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(zero)), stripLanes));
+  return dots;
+}
+
+SmallVector<Value> SpanDotLowering::dotProducts(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
+  // Codes are unsigned bytes, those of q8 with 128 added; what that adds is taken off first, by the sum of the bytes.
+  int64_t zero = format == BlockFormat::q8 ? 128 : format == BlockFormat::q5 ? 16 : format == BlockFormat::q4 ? 8 : 0;
+  std::string name = ("llvm.x86.avx512.vpdpbusd." + Twine(32 * products)).str();
+  SmallVector<Value> dots;
+  for (Value sum : sums)
+    dots.push_back(zero ? m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(-zero)), stripLanes)
+                        : m.zero(wordLanes));
+  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
+    Value unsignedBytes;
+    if (format == BlockFormat::q8)
+      unsignedBytes = m.create<arith::XOrIOp>(m.load(wordLanes, m.address(strip.dwords, 128 * word)),
+                                              m.splatConstant(wordLanes, int32_t(0x80808080)));
+    else
+      unsignedBytes = m.bitcast(nibbles(strip, word), wordLanes);
+    for (auto [code, dot] : llvm::zip(codes, dots)) {
+      Value x = m.splat(m.load(m.builder.getI32Type(), m.address(code, 4 * word)), stripLanes);
+      dot = m.intrinsic(name, wordLanes, {dot, unsignedBytes, x});
+    }
+  }
   return dots;
 }
 
@@ -290,11 +327,11 @@ SmallVector<Value> SpanDotLowering::dotQ6K(const Strip &strip, ArrayRef<Value> c
   // As q8 with values of -32 to 31: 4 sums of two products fit in i16, 4 * 2 * 32 * 127 = 32512.
   SmallVector<Value> dots(codes.size()), pairs(codes.size());
   for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
-    Value bytes = m.create<arith::SubIOp>(nibbles(strip, word), m.splatConstant(i8x32, 32));
-    Value magnitude = m.create<LLVM::AbsOp>(i8x32, bytes, /*is_int_min_poison=*/false);
+    Value bytes = m.create<arith::SubIOp>(nibbles(strip, word), m.splatConstant(byteLanes, 32));
+    Value magnitude = m.create<LLVM::AbsOp>(byteLanes, bytes, /*is_int_min_poison=*/false);
     for (auto [code, dot, pair] : llvm::zip(codes, dots, pairs)) {
       Value part =
-          product(magnitude, m.intrinsic("llvm.x86.avx2.psign.b", i8x32, {broadcastBytes(code, 4 * word), bytes}));
+          product(magnitude, m.intrinsic("llvm.x86.avx2.psign.b", byteLanes, {broadcastBytes(code, 4 * word), bytes}));
       pair = word % 4 ? m.add(pair, part) : part;
       if (word == 3)
         dot = m.multiply(strip.scales[0], addPairs(pair));
@@ -309,10 +346,10 @@ SmallVector<Value> SpanDotLowering::dotQ8(Value record, ArrayRef<Value> codes) {
   // |w| is unsigned, up to 128, and x takes w's sign: a sum of two products fits in i16, 2 * 128 * 127 = 32512.
   SmallVector<Value> dots(codes.size());
   for (int64_t dword = 0; dword < 8; ++dword) {
-    Value bytes = m.load(i8x32, m.address(record, 128 * dword));
-    Value magnitude = m.create<LLVM::AbsOp>(i8x32, bytes, /*is_int_min_poison=*/false);
+    Value bytes = m.load(byteLanes, m.address(record, 128 * dword));
+    Value magnitude = m.create<LLVM::AbsOp>(byteLanes, bytes, /*is_int_min_poison=*/false);
     for (auto [code, dot] : llvm::zip(codes, dots)) {
-      Value x = m.intrinsic("llvm.x86.avx2.psign.b", i8x32, {broadcastBytes(code, 4 * dword), bytes});
+      Value x = m.intrinsic("llvm.x86.avx2.psign.b", byteLanes, {broadcastBytes(code, 4 * dword), bytes});
       Value sum = addPairs(product(magnitude, x));
       dot = dot ? m.add(dot, sum) : sum;
     }
@@ -341,9 +378,9 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
       for (size_t t = 0; t < walk.tokens.size(); ++t)
         for (int64_t s = 0; s < count; ++s)
           initial.push_back(sums[walk.at(r, t, strip + s)]);
-    Value stripBytes = m.i64(4 * kStripLanes * strip);
+    Value stripBytes = m.i64(4 * stripLanes * strip);
     if (walk.firstStrip)
-      stripBytes = m.add(stripBytes, m.multiply(walk.firstStrip, m.i64(4 * kStripLanes)));
+      stripBytes = m.add(stripBytes, m.multiply(walk.firstStrip, m.i64(4 * stripLanes)));
     SmallVector<Value> done = m.loop(m.i64(0), m.i64(dwords), unroll, initial, [&](Value dword, ValueRange carried) {
       SmallVector<Value> next(carried);
       Value dwordBytes = m.multiply(dword, m.i64(128)), inputBytes = m.multiply(dword, m.i64(4 * inputsPerDword));
@@ -351,16 +388,15 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
         SmallVector<Value> broadcast;
         for (Value input : inputs)
           for (int64_t k = 0; k < inputsPerDword; ++k)
-            broadcast.push_back(
-                m.splat(m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))),
-                        kStripLanes));
+            broadcast.push_back(m.splat(
+                m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))), stripLanes));
         for (size_t r = 0; r < records.size(); ++r) {
           Value row = m.address(m.address(records[r], dwordBytes), 128 * step);
           if (walk.prefetch && strip == 0)
             for (int64_t line = 0; line < 128; line += kLine)
               prefetch(row, line);
           for (int64_t s = 0; s < count; ++s) {
-            SmallVector<Value> floats = widenDword(m.address(m.address(row, stripBytes), 4 * kStripLanes * s));
+            SmallVector<Value> floats = widenDword(m.address(m.address(row, stripBytes), 4 * stripLanes * s));
             for (int64_t k = 0; k < inputsPerDword; ++k)
               for (size_t t = 0; t < inputs.size(); ++t) {
                 Value &sum = next[part.at(r, t, s)];
@@ -384,12 +420,12 @@ static constexpr int64_t kPairedLanes[] = {0, 1, 4, 5, 2, 3, 6, 7};
 
 SmallVector<Value> SpanDotLowering::widenDword(Value dword) {
   if (format == BlockFormat::f32)
-    return {m.load(f32x8, dword)};
+    return {m.load(floatLanes, dword)};
   if (format == BlockFormat::bf16) {
-    Value bits = m.load(i32x8, dword);
-    Value low = m.create<arith::ShLIOp>(bits, m.splatConstant(i32x8, 16));
-    Value high = m.create<arith::AndIOp>(bits, m.splatConstant(i32x8, -65536));
-    return {m.bitcast(low, f32x8), m.bitcast(high, f32x8)};
+    Value bits = m.load(wordLanes, dword);
+    Value low = m.create<arith::ShLIOp>(bits, m.splatConstant(wordLanes, 16));
+    Value high = m.create<arith::AndIOp>(bits, m.splatConstant(wordLanes, -65536));
+    return {m.bitcast(low, floatLanes), m.bitcast(high, floatLanes)};
   }
   Value halves = m.load(m.lanes(16, m.builder.getF16Type()), dword);
   Value a = m.widen(m.slice(halves, 0, 8)), b = m.widen(m.slice(halves, 8, 8));

@@ -1,4 +1,4 @@
-// The device `cpu`: kernels compiled for x86-64-v3, on the host's memory and threads.
+// The device `cpu`: kernels compiled for x86-64-v3 or more, on the host's memory and threads.
 #include "backends/cpu/runtime/executable.h"
 
 #include <string_view>
@@ -17,6 +17,20 @@ bool offers(std::string_view condition) {
     return __builtin_cpu_supports("bmi2");
   if (condition == "fma")
     return __builtin_cpu_supports("fma");
+  if (condition == "avxvnni")
+    return __builtin_cpu_supports("avxvnni");
+  if (condition == "avx512f")
+    return __builtin_cpu_supports("avx512f");
+  if (condition == "avx512bw")
+    return __builtin_cpu_supports("avx512bw");
+  if (condition == "avx512cd")
+    return __builtin_cpu_supports("avx512cd");
+  if (condition == "avx512dq")
+    return __builtin_cpu_supports("avx512dq");
+  if (condition == "avx512vl")
+    return __builtin_cpu_supports("avx512vl");
+  if (condition == "avx512vnni")
+    return __builtin_cpu_supports("avx512vnni");
 #endif
   return false;
 }
@@ -34,11 +48,13 @@ struct Traits {
   }
 
   static const char *rejects(const char *target, const char *const *conditions, size_t count) {
-    if (std::string_view(target) != "x86-64-v3")
-      return "expects an executable for x86-64-v3";
+    if (!std::string_view(target).starts_with("x86-64-v"))
+      return "expects an executable for x86-64-v3 or more";
+    if (const char *reason = unusable())
+      return reason;
     for (size_t number = 0; number < count; ++number)
       if (!offers(conditions[number]))
-        return kProcessor;
+        return "expects instructions that this processor does not offer";
     return nullptr;
   }
 

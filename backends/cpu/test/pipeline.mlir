@@ -9,7 +9,7 @@
 // RUN: not freeport-opt %t/choice.mlir --freeport-cpu-pipeline --mlir-pass-pipeline-crash-reproducer=%t/crash.mlir
 // RUN: FileCheck %s --check-prefix=REPRODUCER < %t/crash.mlir
 // RUN: not freeport-opt %t/crash.mlir --run-reproducer 2>&1 | FileCheck %s --check-prefix=AGAIN
-// REPRODUCER: freeport-cpu-lower-kernel, {{.*}}convert-vector-to-llvm{{.*}}, reconcile-unrealized-casts)
+// REPRODUCER: freeport-cpu-lower-kernel{profile=x86-64-v3}, {{.*}}convert-vector-to-llvm{{.*}}, reconcile-unrealized-casts)
 // AGAIN: expects memory operands to go from arguments and kernel.local to kernel ops directly
 
 //--- copy.mlir

@@ -1,4 +1,6 @@
 // RUN: freeport-opt %s --freeport-cpu-pipeline --split-input-file | FileCheck %s --implicit-check-not=fma --implicit-check-not=fastmath
+// RUN: freeport-opt %s --freeport-cpu-pipeline=profile=x86-64-v4-avx512vnni --split-input-file | FileCheck %s --check-prefix=VNNI --implicit-check-not=fma --implicit-check-not=fastmath
+// RUN: freeport-opt %s --freeport-cpu-pipeline=profile=x86-64-v3-avxvnni --split-input-file | FileCheck %s --check-prefix=AVXVNNI
 
 // Four row blocks of one token: all lanes together, each block prefetched ahead; the group's sum, eightfold, is taken off.
 // CHECK-LABEL: llvm.func @q4_one_token
@@ -88,6 +90,64 @@ kernel.func @bf16(%w: !kernel.weights<bf16, 32x32>, %x: !kernel.activations<f32,
   %c0 = arith.constant 0 : index
   %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0]
        : !kernel.weights<bf16, 32x32>, !kernel.activations<f32, 32> -> vector<1x1x32xf32>
+  %lanes = vector.extract %v[0, 0] : vector<32xf32> from vector<1x1x32xf32>
+  kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// Fifths bits are one dword, turned to where the nibble ends; four sums of two products fit in 16 bits.
+// CHECK-LABEL: llvm.func @q5
+// CHECK: llvm.or %{{.+}}, %{{.+}} : vector<32xi8>
+// CHECK-COUNT-2: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// VNNI-LABEL: llvm.func @q5
+// VNNI-NOT: pmadd
+// VNNI-COUNT-8: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"(%{{.+}}, %{{.+}}, %{{.+}}) : (vector<16xi32>, vector<16xi32>, vector<16xi32>) -> vector<16xi32>
+kernel.func @q5(%w: !kernel.weights<q5, 32x32>, %x: !kernel.activations<i8, 32>, %y: !kernel.buffer<f32>) {
+  %c0 = arith.constant 0 : index
+  %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0]
+       : !kernel.weights<q5, 32x32>, !kernel.activations<i8, 32> -> vector<1x1x32xf32>
+  %lanes = vector.extract %v[0, 0] : vector<32xf32> from vector<1x1x32xf32>
+  kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// A scale multiplies the exact dot, then both products of steps round, then their difference.
+// CHECK-LABEL: llvm.func @q4_k
+// CHECK: llvm.mul %{{.+}}, %{{.+}} : vector<8xi32>
+// CHECK: llvm.fsub %{{.+}}, %{{.+}} : vector<8xf32>
+// CHECK: llvm.fadd
+// AVXVNNI-LABEL: llvm.func @q4_k
+// AVXVNNI: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.256"(%{{.+}}, %{{.+}}, %{{.+}}) : (vector<8xi32>, vector<8xi32>, vector<8xi32>) -> vector<8xi32>
+// AVXVNNI: llvm.mul %{{.+}}, %{{.+}} : vector<8xi32>
+// AVXVNNI: llvm.fsub %{{.+}}, %{{.+}} : vector<8xf32>
+kernel.func @q4_k(%w: !kernel.weights<q4_k, 32x32>, %x: !kernel.activations<i8, 32>, %y: !kernel.buffer<f32>) {
+  %c0 = arith.constant 0 : index
+  %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0]
+       : !kernel.weights<q4_k, 32x32>, !kernel.activations<i8, 32> -> vector<1x1x32xf32>
+  %lanes = vector.extract %v[0, 0] : vector<32xf32> from vector<1x1x32xf32>
+  kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// Each half of a group has a scale of its own; the values are signed.
+// CHECK-LABEL: llvm.func @q6_k
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.psign.b"
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK: llvm.mul %{{.+}}, %{{.+}} : vector<8xi32>
+// CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
+// CHECK: llvm.mul %{{.+}}, %{{.+}} : vector<8xi32>
+// VNNI-LABEL: llvm.func @q6_k
+// VNNI: llvm.call_intrinsic "llvm.x86.avx2.psign.b"
+kernel.func @q6_k(%w: !kernel.weights<q6_k, 32x32>, %x: !kernel.activations<i8, 32>, %y: !kernel.buffer<f32>) {
+  %c0 = arith.constant 0 : index
+  %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0]
+       : !kernel.weights<q6_k, 32x32>, !kernel.activations<i8, 32> -> vector<1x1x32xf32>
   %lanes = vector.extract %v[0, 0] : vector<32xf32> from vector<1x1x32xf32>
   kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
   kernel.return

@@ -25,19 +25,19 @@ namespace freeport::cpu::test {
 
 class KernelProgram {
 public:
-  /// Compiles `text`, which holds kernel.func @k. A failure is a failure of the test.
-  explicit KernelProgram(const std::string &text) {
+  /// Compiles `text`, which holds kernel.func @k, for `profile`. A failure is a failure of the test.
+  explicit KernelProgram(const std::string &text, llvm::StringRef profile = "x86-64-v3") {
     mlir::DialectRegistry registry;
     registerDialects(registry);
     mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
     auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
     mlir::PassManager passes(&context);
-    buildPipeline(passes);
+    buildPipeline(passes, profile);
     if (!module || mlir::failed(passes.run(*module))) {
       ADD_FAILURE() << "does not compile: " << text;
       return;
     }
-    auto executable = serialize(*module);
+    auto executable = serialize(*module, *findProfile(profile));
     if (!executable) {
       ADD_FAILURE() << llvm::toString(executable.takeError());
       return;
