@@ -2,7 +2,7 @@
 // the same minute.
 #include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
-#include "runtime/command_list.h"
+#include "runtime/cli/work.h"
 #include "runtime/machine.h"
 #include "runtime/session.h"
 
@@ -11,7 +11,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <set>
 
 namespace freeport::cli {
 namespace {
@@ -21,50 +20,6 @@ struct BenchArguments {
   DeviceArguments device;
   int64_t prompt = 512, generate = 128, repeats = 5, depth = 0, sequences = 1;
 };
-
-/// What one kind of step costs at the least: bytes of weights read once, and multiply-adds of its linear maps.
-struct Work {
-  double bytes = 0, multiply_adds = 0;
-};
-
-/// Of a step of `tokens` tokens, `heads` of which want logits. Of a bank of experts, those that are chosen count, each
-/// token's by itself until all are; of the embedding, its rows, which is nothing.
-Work work_of(const package::Manifest &manifest, double tokens, double heads) {
-  const auto &commands = *manifest.program()->variants()->Get(0)->commands();
-  const auto &types = *manifest.program()->variants()->Get(0)->commands_type();
-  double chosen = 1; // experts of a token, as the router before them says
-  Work work;
-  std::set<uint32_t> read;
-  for (flatbuffers::uoffset_t number = 0; number < commands.size(); ++number) {
-    if (types[number] != package::Command::Dispatch)
-      continue;
-    const auto &dispatch = *static_cast<const package::Dispatch *>(commands[number]);
-    const std::string_view operation = dispatch.operation() ? dispatch.operation()->string_view() : "";
-    int64_t top = 0;
-    if (std::sscanf(operation.data(), "route %ld of", &top) == 1)
-      chosen = double(top);
-    if (operation.starts_with("embed"))
-      continue;
-    bool logits = false;
-    for (const package::Binding *binding : *dispatch.bindings())
-      logits |= binding->kind() == package::BindingKind::output;
-    for (const package::Binding *binding : *dispatch.bindings()) {
-      if (binding->kind() != package::BindingKind::parameter)
-        continue;
-      const package::Parameter &parameter = *manifest.parameters()->Get(binding->index());
-      const auto &shape = *parameter.shape();
-      if (shape.size() < 2)
-        continue;
-      const double entries = shape.size() == 3 ? double(shape[0]) : 1;
-      const bool experts = operation.starts_with("experts");
-      const double elements = double(shape[shape.size() - 2]) * double(shape[shape.size() - 1]);
-      work.multiply_adds += (logits ? heads : tokens) * (experts ? chosen : entries) * elements;
-      if (read.insert(binding->index()).second)
-        work.bytes += double(parameter.entry_size()) * (experts ? std::min(entries, tokens * chosen) : entries);
-    }
-  }
-  return work;
-}
 
 struct Figures {
   std::string test;
@@ -172,8 +127,8 @@ private:
     Figures figures{fmt::format("pp{}", arguments_.prompt), arguments_.depth, 1};
     figures.tokens = double(arguments_.prompt);
     for (int64_t left = arguments_.prompt; left > 0; left -= session_->step_tokens()) {
-      const Work step = work_of(model_->package().manifest(), double(std::min(left, session_->step_tokens())),
-                                left <= session_->step_tokens());
+      const Work step = step_work(model_->package().manifest(), std::min(left, session_->step_tokens()),
+                                  left <= session_->step_tokens());
       figures.work.bytes += step.bytes, figures.work.multiply_adds += step.multiply_adds;
     }
     return repeat(figures, [&] { return feed(sequences_[0], arguments_.depth, arguments_.prompt, /*logits=*/true); });
@@ -182,7 +137,7 @@ private:
   Result<Figures> measure_generation() {
     Figures figures{fmt::format("tg{}", arguments_.generate), arguments_.depth, arguments_.sequences};
     figures.tokens = double(arguments_.generate * arguments_.sequences);
-    figures.work = work_of(model_->package().manifest(), double(arguments_.sequences), double(arguments_.sequences));
+    figures.work = step_work(model_->package().manifest(), arguments_.sequences, arguments_.sequences);
     figures.work.bytes *= double(arguments_.generate), figures.work.multiply_adds *= double(arguments_.generate);
     return repeat(figures, [&]() -> Status {
       std::vector<Row> rows;

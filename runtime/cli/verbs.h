@@ -25,6 +25,7 @@ void add_devices(CLI::App &app, Action &action);
 void add_inspect(CLI::App &app, Action &action);
 void add_logits(CLI::App &app, Action &action);
 void add_perplexity(CLI::App &app, Action &action);
+void add_profile(CLI::App &app, Action &action);
 void add_run(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
 void add_verify(CLI::App &app, Action &action);

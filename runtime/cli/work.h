@@ -1,0 +1,24 @@
+// What steps cost at the least, by the package's own plan: what measured times are set against.
+#pragma once
+
+#include "runtime/package.h"
+
+#include <string>
+#include <vector>
+
+namespace freeport::cli {
+
+/// Bytes of weights read once, and multiply-adds of linear maps.
+struct Work {
+  double bytes = 0, multiply_adds = 0;
+};
+
+/// Each dispatch of a step of `tokens` tokens, `heads` of which want logits, in order. Of a bank of experts, those that are
+/// chosen count, each token's by itself until all are; of the embedding, its rows, which is nothing. A parameter counts as
+/// read where it is first.
+std::vector<Work> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
+
+/// All of them together.
+Work step_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
+
+} // namespace freeport::cli
