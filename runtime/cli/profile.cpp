@@ -1,5 +1,5 @@
-// `freeport profile`: where the time of a step goes, operation by operation, beside what the machine can do. Dispatches run
-// one after the other with the time taken around each, which costs a microsecond that a step does not have.
+// `freeport profile`: where the time of a step goes, operation by operation, beside what the machine can do. Dispatches
+// run one after the other with the time taken around each, which costs a microsecond that a step does not have.
 #include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/cli/work.h"
@@ -74,7 +74,8 @@ public:
 
 private:
   int32_t token(int64_t place) const {
-    return int32_t((place * 2654435761 + 12345) % (1LL << 31) % int64_t(model_->package().manifest().vocabulary_size()));
+    return int32_t((place * 2654435761 + 12345) % (1LL << 31) %
+                   int64_t(model_->package().manifest().vocabulary_size()));
   }
 
   Status reach_depth() {
@@ -101,8 +102,10 @@ private:
         if (interrupted)
           status = Status(Code::kCancelled, "interrupted");
         if (repeat == 0)
-          timed.push_back({std::string(trace.operation(number)), std::string(trace.kernel(number)),
-                           number < work.size() ? work[number] : Work(), {}});
+          timed.push_back({std::string(trace.operation(number)),
+                           std::string(trace.kernel(number)),
+                           number < work.size() ? work[number] : Work(),
+                           {}});
         const Clock::time_point start = Clock::now();
         if (status.ok())
           status = trace.run(number);
@@ -134,8 +137,9 @@ private:
     std::sort(sorted.begin(), sorted.end(),
               [](const auto &a, const auto &b) { return a.second.microseconds > b.second.microseconds; });
     fmt::print("{}: {} dispatches, {:.2f} ms\n\n", step, dispatches.size(), total / 1e3);
-    fmt::print("| operation | dispatches | ms | share of the step | GB/s | share of bandwidth | GMAC/s | share of float peak "
-               "|\n|---|---:|---:|---:|---:|---:|---:|---:|\n");
+    fmt::print(
+        "| operation | dispatches | ms | share of the step | GB/s | share of bandwidth | GMAC/s | share of float peak "
+        "|\n|---|---:|---:|---:|---:|---:|---:|---:|\n");
     for (const auto &[operation, row] : sorted) {
       const double seconds = row.microseconds / 1e6;
       const double bytes = row.work.bytes / seconds / 1e9, operationsPerSecond = row.work.multiply_adds / seconds / 1e9;
@@ -152,17 +156,16 @@ private:
     double now = 0;
     for (const auto *step : {&generation, &prompt})
       for (const Timed &each : *step) {
-        events.push_back({{"name", each.operation.empty() ? each.kernel : each.operation},
-                          {"cat", step == &generation ? "generation" : "prompt"},
-                          {"ph", "X"},
-                          {"ts", now},
-                          {"dur", each.median()},
-                          {"pid", 1},
-                          {"tid", 1},
-                          {"args",
-                           {{"kernel", each.kernel},
-                            {"bytes", each.work.bytes},
-                            {"multiply_adds", each.work.multiply_adds}}}});
+        events.push_back(
+            {{"name", each.operation.empty() ? each.kernel : each.operation},
+             {"cat", step == &generation ? "generation" : "prompt"},
+             {"ph", "X"},
+             {"ts", now},
+             {"dur", each.median()},
+             {"pid", 1},
+             {"tid", 1},
+             {"args",
+              {{"kernel", each.kernel}, {"bytes", each.work.bytes}, {"multiply_adds", each.work.multiply_adds}}}});
         now += each.median();
       }
     const std::string text = nlohmann::json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ms"}}.dump();
@@ -195,7 +198,8 @@ void add_profile(CLI::App &app, Action &action) {
       ->check(count);
   verb->add_option("-d,--depth", arguments->depth, "Tokens that are there before, by default 0")->check(count);
   verb->add_option("-r,--repeat", arguments->repeats, "Measurements after one to warm up, by default 5")->check(some);
-  verb->add_option("--trace", arguments->trace, "Also write the dispatches to this file for Chrome's or Perfetto's viewer");
+  verb->add_option("--trace", arguments->trace,
+                   "Also write the dispatches to this file for Chrome's or Perfetto's viewer");
   add_device_options(*verb, arguments->device);
   verb->footer("Example:  freeport profile model.port --trace trace.json");
   verb->callback([arguments, &action] {

@@ -13,9 +13,9 @@ struct Work {
   double bytes = 0, multiply_adds = 0;
 };
 
-/// Each dispatch of a step of `tokens` tokens, `heads` of which want logits, in order. Of a bank of experts, those that are
-/// chosen count, each token's by itself until all are; of the embedding, its rows, which is nothing. A parameter counts as
-/// read where it is first.
+/// Each dispatch of a step of `tokens` tokens, `heads` of which want logits, in order. Of a bank of experts, those that
+/// are chosen count, each token's by itself until all are; of the embedding, its rows, which is nothing. A parameter
+/// counts as read where it is first.
 std::vector<Work> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
 
 /// All of them together.

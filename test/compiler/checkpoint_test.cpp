@@ -154,8 +154,10 @@ TEST_F(Folder, MissingParts) {
   EXPECT_NE(openError().find("expects config.json, found none"), std::string::npos);
   auto message = [](llvm::StringRef place) { return llvm::toString(Checkpoint::open(place).takeError()); };
   EXPECT_NE(message(at("absent")).find("got nothing of that name"), std::string::npos);
+  write("model.gguf", "GGML");
+  EXPECT_NE(message(at("model.gguf")).find("got a file that begins otherwise"), std::string::npos);
   write("model.gguf", "GGUF");
-  EXPECT_NE(message(at("model.gguf")).find("got a file"), std::string::npos);
+  EXPECT_NE(message(at("model.gguf")).find("expects 4 more bytes"), std::string::npos);
 }
 
 TEST_F(Folder, Shards) {

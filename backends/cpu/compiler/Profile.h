@@ -1,5 +1,5 @@
-// What a processor must offer to run an executable: data that the lowering and LLVM read and that becomes the executable's
-// conditions. A package carries one executable for each profile, from the least demanding to the best.
+// What a processor must offer to run an executable: data that the lowering and LLVM read and that becomes the
+// executable's conditions. A package carries one executable for each profile, from the least demanding to the best.
 #pragma once
 
 #include "llvm/ADT/ArrayRef.h"
@@ -13,7 +13,8 @@ struct Profile {
   llvm::StringRef name;
   llvm::StringRef processor, features; ///< as LLVM calls them
   llvm::ArrayRef<llvm::StringRef> conditions;
-  /// Rows that one register of 32-bit sums holds where vpdpbusd adds products of four bytes to them; 0: no such instruction.
+  /// Rows that one register of 32-bit sums holds where vpdpbusd adds products of four bytes to them; 0: no such
+  /// instruction.
   int64_t productLanes = 0;
 };
 

@@ -103,12 +103,29 @@ kernel.func @bf16(%w: !kernel.weights<bf16, 32x32>, %x: !kernel.activations<f32,
 // CHECK-COUNT-2: llvm.call_intrinsic "llvm.x86.avx2.pmadd.wd"
 // VNNI-LABEL: llvm.func @q5
 // VNNI-NOT: pmadd
-// VNNI-COUNT-8: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"(%{{.+}}, %{{.+}}, %{{.+}}) : (vector<16xi32>, vector<16xi32>, vector<16xi32>) -> vector<16xi32>
+// VNNI-COUNT-16: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.256"(%{{.+}}, %{{.+}}, %{{.+}}) : (vector<8xi32>, vector<8xi32>, vector<8xi32>) -> vector<8xi32>
 kernel.func @q5(%w: !kernel.weights<q5, 32x32>, %x: !kernel.activations<i8, 32>, %y: !kernel.buffer<f32>) {
   %c0 = arith.constant 0 : index
   %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0]
        : !kernel.weights<q5, 32x32>, !kernel.activations<i8, 32> -> vector<1x1x32xf32>
   %lanes = vector.extract %v[0, 0] : vector<32xf32> from vector<1x1x32xf32>
+  kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
+  kernel.return
+}
+
+// -----
+
+// Two tokens share the loads of their weights: registers of 512 bits then hold more products.
+// CHECK-LABEL: llvm.func @q5_tokens
+// VNNI-LABEL: llvm.func @q5_tokens
+// VNNI-NOT: pmadd
+// VNNI-COUNT-16: llvm.call_intrinsic "llvm.x86.avx512.vpdpbusd.512"(%{{.+}}, %{{.+}}, %{{.+}}) : (vector<16xi32>, vector<16xi32>, vector<16xi32>) -> vector<16xi32>
+kernel.func @q5_tokens(%w: !kernel.weights<q5, 32x32>, %x: !kernel.activations<i8, 32>, %y: !kernel.buffer<f32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %v = kernel.span_dot %w rows[%c0] span %c0, %x tokens[%c0, %c1]
+       : !kernel.weights<q5, 32x32>, !kernel.activations<i8, 32> -> vector<1x2x32xf32>
+  %lanes = vector.extract %v[0, 1] : vector<32xf32> from vector<1x2x32xf32>
   kernel.store_lanes %lanes, %y[%c0] : vector<32xf32>, !kernel.buffer<f32>
   kernel.return
 }
