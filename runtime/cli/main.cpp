@@ -53,6 +53,7 @@ int main(int argc, char **argv) {
   add_logits(app, action);
   add_bench(app, action);
   add_perplexity(app, action);
+  add_compare(app, action);
   add_profile(app, action);
   add_verify(app, action);
   add_inspect(app, action);

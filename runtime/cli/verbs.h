@@ -20,6 +20,7 @@ inline int exit_code(int code) { return interrupted ? 128 + interrupted : code; 
 using Action = std::function<int()>;
 
 void add_bench(CLI::App &app, Action &action);
+void add_compare(CLI::App &app, Action &action);
 void add_compile(CLI::App &app, Action &action);
 void add_devices(CLI::App &app, Action &action);
 void add_inspect(CLI::App &app, Action &action);

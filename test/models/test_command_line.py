@@ -287,6 +287,48 @@ def test_perplexity_says_what_it_expects(tmp_path):
     assert done.returncode == 1 and "expects text of at least 1 tokens, got 0" in done.stderr
 
 
+def test_compare_tells_how_far_apart_two_packages_are(tmp_path):
+    """Against logits of both packages, in NumPy."""
+    text = tmp_path / "text.txt"
+    text.write_text("It is a truth universally acknowledged, that a single man must be in want of a wife.")
+    pair = [package("tiny-moe", "f32"), package("tiny-moe", "q4")]
+    figures = [float(line.rsplit(" ", 1)[1]) for line in succeed("compare", *pair, "-f", text).stdout.splitlines()]
+
+    ids = json.loads(succeed("tokenize", pair[0], "--special", "-p", text.read_text()).stdout)
+    given, target = ids[:-1], ids[1:]
+    values = [logits(path, given).astype(np.float64) for path in pair]
+    logs = [each - np.log(np.exp(each - each.max(-1, keepdims=True)).sum(-1, keepdims=True)) - each.max(-1, keepdims=True)
+            for each in values]
+    divergence = np.sum(np.exp(logs[0]) * (logs[0] - logs[1]), -1)
+    expected = [np.exp(-each[np.arange(len(target)), target].mean()) for each in logs]
+    expected += [len(target), divergence.mean(), np.quantile(divergence, 0.99, method="nearest"),
+                 100 * np.mean(logs[0].argmax(-1) == logs[1].argmax(-1))]
+    np.testing.assert_allclose(figures[:-1], expected, rtol=1e-3, atol=2e-6)
+    assert 0 < figures[-1] < 50  # routers flip, though rarely
+
+    same = succeed("compare", pair[0], pair[0], "-f", text).stdout.splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in same[3:]] == ["0.000000", "0.000000", "100.000", "0.000"]
+    done = freeport("compare", pair[0], package("llama", "q4"), "-f", text)
+    assert done.returncode == 1 and done.stdout == "" and "error: " in done.stderr
+
+
+def test_profile_times_every_dispatch(tmp_path):
+    path = package("tiny-moe", "q4")
+    trace = tmp_path / "trace.json"
+    out = succeed("profile", path, "-p", 40, "-d", 5, "-r", 2, "--trace", trace).stdout
+    events = json.loads(trace.read_text())["traceEvents"]
+    for step, category in (("one token", "generation"), ("40 tokens", "prompt")):
+        count, total = re.search(rf"^{step}: (\d+) dispatches, ([\d.]+) ms$", out, re.M).groups()
+        mine = [event for event in events if event["cat"] == category]
+        assert len(mine) == int(count) > 50
+        assert abs(sum(event["dur"] for event in mine) / 1e3 - float(total)) < 0.01
+        assert any(event["args"]["bytes"] > 0 for event in mine)
+    rows = re.findall(r"^\| (route|latent_attention|experts) .*\| ([\d.]+) % \|", out, re.M)
+    assert {name for name, _ in rows} == {"route", "latent_attention", "experts"}
+    done = freeport("profile", path, "--trace", tmp_path / "absent" / "trace.json", "-r", 1)
+    assert done.returncode == 1 and "trace.json: cannot be written" in done.stderr
+
+
 def test_bench_measures_in_three_forms():
     path = package("tiny-moe", "q4")
     options = ["-p", 40, "-n", 3, "-r", 2, "-d", 5, "-b", 2]

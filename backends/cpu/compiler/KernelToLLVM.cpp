@@ -30,6 +30,7 @@ private:
   Value lower(LoadOp op);
   Value lower(LoadLanesOp op);
   Value lower(GatherOp op);
+  Value lower(kernel::BroadcastOp op);
   void lower(StoreOp op);
   void lower(StoreLanesOp op);
   void lower(ScatterOp op);
@@ -50,6 +51,7 @@ private:
   OpBuilder builder;
   Machine m;
   DenseMap<Value, Value> pointers;
+  DenseMap<Value, Value> spilled; ///< vectors in memory, for lanes whose number is not constant
   SmallVector<Value> grid;
 };
 
@@ -112,11 +114,9 @@ void KernelLowering::lower(Operation *op) {
         int64_t width = local.getBuffer().getType().getElementType().getIntOrFloatBitWidth() / 8;
         pointers[local.getBuffer()] = m.stack(width * local.getElements());
       })
-      .Case<LoadOp, LoadLanesOp, GatherOp, ReduceOp, ScanOp, UnpackOp>([&](auto typed) { replace(lower(typed)); })
+      .Case<LoadOp, LoadLanesOp, GatherOp, kernel::BroadcastOp, ReduceOp, ScanOp, UnpackOp>(
+          [&](auto typed) { replace(lower(typed)); })
       .Case<StoreOp, StoreLanesOp, ScatterOp, StageOp, StoreGroupOp, ArgmaxOp>([&](auto typed) { lower(typed); })
-      .Case<kernel::BroadcastOp>([&](kernel::BroadcastOp broadcast) {
-        replace(m.create<LLVM::ExtractElementOp>(broadcast.getValue(), m.toI64(broadcast.getLane())));
-      })
       .Case<SqrtOp>([&](SqrtOp root) { replace(m.create<LLVM::SqrtOp>(root.getValue())); })
       .Case<SpanDotOp>([&](SpanDotOp dot) {
         replace(lowerSpanDot(m, dot, pointers.at(dot.getWeights()), pointers.at(dot.getActivations())));
@@ -168,6 +168,20 @@ Value KernelLowering::lower(LoadLanesOp op) {
   for (auto [part, mask] : llvm::enumerate(signMasks(op.getMask())))
     parts.push_back(m.intrinsic("llvm.x86.avx2.maskload.d.256", mask.getType(), {m.address(from, 32 * part), mask}));
   return m.bitcast(m.concatenate(parts), type);
+}
+
+/// The lanes go to memory where they are made: LLVM would store them again for each lane that a loop asks for.
+Value KernelLowering::lower(kernel::BroadcastOp op) {
+  Value value = op.getValue();
+  Type element = getElementTypeOrSelf(value.getType());
+  Value &slot = spilled[value];
+  if (!slot) {
+    OpBuilder::InsertionGuard guard(builder);
+    slot = m.stack(kQuantum * bytesOf(element));
+    builder.setInsertionPointAfterValue(value);
+    m.store(value, slot);
+  }
+  return m.load(element, m.element(slot, element, op.getLane()));
 }
 
 Value KernelLowering::lower(GatherOp op) {

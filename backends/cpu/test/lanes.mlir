@@ -61,7 +61,9 @@ kernel.func @scan(%i: !kernel.buffer<i32>, %n: index) {
 
 // CHECK-LABEL: func.func @sqrt_and_broadcast
 // CHECK: %[[ROOT:.+]] = llvm.intr.sqrt(%{{.+}}) : (vector<32xf32>) -> vector<32xf32>
-// CHECK: llvm.extractelement %[[ROOT]][%{{.+}} : i64] : vector<32xf32>
+// CHECK: llvm.store %[[ROOT]], %[[SLOT:[0-9]+]] {{.*}}: vector<32xf32>, !llvm.ptr
+// CHECK: %[[LANE:.+]] = llvm.getelementptr %[[SLOT]][%{{.+}}] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+// CHECK: llvm.load %[[LANE]] {{.*}}: !llvm.ptr -> f32
 kernel.func @sqrt_and_broadcast(%b: !kernel.buffer<f32>, %n: index) {
   %v = kernel.load_lanes %b[%n] : !kernel.buffer<f32> -> vector<32xf32>
   %r = kernel.sqrt %v : vector<32xf32>

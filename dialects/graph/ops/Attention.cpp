@@ -91,6 +91,18 @@ LogicalResult RopeOp::lower(LoweringContext &context) {
 // What both attentions share: the walk over pages and the merging of their sums
 //===----------------------------------------------------------------------===//
 
+/// Heads whose sums stay in registers together: each key and value is then loaded and widened once for all of them.
+constexpr int64_t kHeadsTogether = 2;
+
+/// How many of `heads` heads that read the same keys one program works on. More heads read memory less often; a step of
+/// one token wants programs for every core instead.
+static int64_t headsPerProgram(const LoweringContext &context, int64_t heads) {
+  int64_t count = context.schedule.tokensPerTile == 1 ? 2 : 4;
+  while (heads % count)
+    count /= 2;
+  return count;
+}
+
 /// (maximum, sum of exponentials) of what has been merged so far; the weighted sums of values lie in local memory.
 struct Softmax {
   Value maximum, sum;
@@ -121,56 +133,107 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
   return {values[0], values[1]};
 }
 
-/// How one attention reads its state.
+/// How one attention reads a page of its state, from element `base` on.
 struct PageReader {
-  int64_t blocks;                                                  ///< of 32 elements in a value
-  function_ref<Value(Value page)> scores;                          ///< of the page's 32 keys, unscaled
-  function_ref<Value(Value page, Value key, int64_t block)> value; ///< 32 elements of a key's value
+  int64_t heads;  ///< that one program works on
+  int64_t blocks; ///< of 32 elements in a value
+  function_ref<Value(Value page)> base;
+  /// Makes a page ready for `keys`; may be null.
+  function_ref<void(Value base)> stage;
+  /// Element `d` of the page's 32 keys, and how many there are.
+  function_ref<Value(Value base, Value d)> keys;
+  int64_t width;
+  /// 32 elements of a key's value.
+  function_ref<Value(Value base, Value key, int64_t block)> value;
 };
 
-/// Attention of one query at `position` over the pages up to its own; returns the row's sum and leaves the weighted
-/// sums in the returned local memory.
-static std::pair<Softmax, Value> attend(Emit &e, Value position, float scale, const PageReader &reader) {
-  Value total = e.local(32 * reader.blocks), span = e.local(32 * reader.blocks);
-  Value zero = e.index(0), spanPages = e.index(32);
-  Value pages = e.add(e.div(position, e.index(32)), e.index(1));
-  auto whole = e.loop(zero, e.ceilDiv(pages, spanPages), {e.f32(0), e.f32(0)}, [&](Value number, ValueRange outer) {
-    Value firstPage = e.mul(number, spanPages), lastPage = e.min(e.add(firstPage, spanPages), pages);
-    auto inner = e.loop(firstPage, lastPage, {e.f32(0), e.f32(0)}, [&](Value page, ValueRange state) {
-      Value firstKey = e.mul(page, e.index(32));
-      Value scores = e.mul(reader.scores(page), e.f32(scale));
-      Value visible = e.less(e.add(e.laneId(), e.toI32(firstKey)), e.toI32(e.add(position, e.index(1))));
-      scores = e.select(visible, scores, e.f32Bits(0xFF800000));
-      Value maximum = e.reduce(kernel::ReduceKind::max, scores);
-      Value weights = e.flush(e.exp(e.sub(scores, maximum)));
-      Value keys = e.min(e.index(32), e.sub(e.add(position, e.index(1)), firstKey));
-      // Up to four blocks of the value at a time stay in registers over the keys.
-      Value sum;
-      SmallVector<Value> values;
-      for (int64_t first = 0; first < reader.blocks; first += 4) {
-        int64_t count = std::min<int64_t>(4, reader.blocks - first);
-        SmallVector<Value> initial(count, e.zeroLanes());
-        initial.push_back(e.f32(0));
-        auto sums = e.loop(zero, keys, initial, [&](Value key, ValueRange current) {
-          Value weight = e.broadcast(weights, key);
-          SmallVector<Value> next;
-          for (int64_t block = 0; block < count; ++block)
-            next.push_back(e.add(current[block], e.mul(weight, reader.value(page, key, first + block))));
-          next.push_back(e.add(current[count], weight));
-          return next;
-        });
-        sum = sums.pop_back_val();
-        values.append(sums);
-      }
-      Softmax merged = merge(e, e.equal(page, firstPage), {state[0], state[1]}, span, {maximum, sum}, reader.blocks,
-                             [&](int64_t block) { return values[block]; });
-      return SmallVector<Value>{merged.maximum, merged.sum};
-    });
-    Softmax merged = merge(e, e.equal(number, zero), {outer[0], outer[1]}, total, {inner[0], inner[1]}, reader.blocks,
-                           [&](int64_t block) { return e.loadLanes(span, e.index(32 * block)); });
-    return SmallVector<Value>{merged.maximum, merged.sum};
+/// The page's scores, unscaled, for the heads whose queries lie in `queries`.
+static SmallVector<Value> dots(Emit &e, ArrayRef<Value> queries, const PageReader &reader, Value base) {
+  SmallVector<Value> initial(queries.size(), e.zeroLanes());
+  return e.loop(e.index(0), e.index(reader.width), initial, [&](Value d, ValueRange state) {
+    Value keys = reader.keys(base, d);
+    SmallVector<Value> next;
+    for (auto [query, sum] : llvm::zip_equal(queries, state))
+      next.push_back(e.add(sum, e.mul(keys, e.load(query, d))));
+    return next;
   });
-  return {{whole[0], whole[1]}, total};
+}
+
+/// Attention of heads at `position` over the pages up to its own; `queries`: local memory of each head's query. Returns
+/// each head's sum and leaves the weighted sums in the returned local memory.
+static SmallVector<std::pair<Softmax, Value>> attend(Emit &e, Value position, ArrayRef<Value> queries, float scale,
+                                                     const PageReader &reader) {
+  int64_t heads = reader.heads, blocks = reader.blocks;
+  SmallVector<Value> totals, spans;
+  for (int64_t head = 0; head < heads; ++head) {
+    totals.push_back(e.local(32 * blocks));
+    spans.push_back(e.local(32 * blocks));
+  }
+  Value zero = e.index(0), spanPages = e.index(32);
+  Value pages = e.add(e.div(position, e.index(32)), e.index(1)), end = e.add(position, e.index(1));
+  SmallVector<Value> none(2 * heads, e.f32(0));
+  auto stateOf = [](ValueRange values, int64_t head) { return Softmax{values[2 * head], values[2 * head + 1]}; };
+  auto whole = e.loop(zero, e.ceilDiv(pages, spanPages), none, [&](Value number, ValueRange outer) {
+    Value firstPage = e.mul(number, spanPages), lastPage = e.min(e.add(firstPage, spanPages), pages);
+    auto inner = e.loop(firstPage, lastPage, none, [&](Value page, ValueRange state) {
+      Value firstKey = e.mul(page, e.index(32)), base = reader.base(page);
+      Value visible = e.less(e.add(e.laneId(), e.toI32(firstKey)), e.toI32(end));
+      Value keys = e.min(e.index(32), e.sub(end, firstKey));
+      if (reader.stage)
+        reader.stage(base);
+      SmallVector<Value> next;
+      for (int64_t head = 0; head < heads; head += kHeadsTogether) {
+        int64_t together = std::min(kHeadsTogether, heads - head);
+        SmallVector<Value> scores = dots(e, queries.slice(head, together), reader, base);
+        SmallVector<Value> maxima, weights, sums;
+        for (Value &score : scores) {
+          score = e.select(visible, e.mul(score, e.f32(scale)), e.f32Bits(0xFF800000));
+          maxima.push_back(e.reduce(kernel::ReduceKind::max, score));
+          weights.push_back(e.flush(e.exp(e.sub(score, maxima.back()))));
+        }
+        // As many blocks of the value at a time as stay in registers over the keys; values[block * together + head].
+        SmallVector<Value> values;
+        for (int64_t block = 0, count; block < blocks; block += count) {
+          count = std::min(kHeadsTogether / together, blocks - block);
+          SmallVector<Value> initial(count * together, e.zeroLanes());
+          initial.append(together, e.f32(0));
+          auto current = e.loop(zero, keys, initial, [&](Value key, ValueRange current) {
+            SmallVector<Value> weight, next;
+            for (Value lanes : weights)
+              weight.push_back(e.broadcast(lanes, key));
+            for (int64_t i = 0; i < count; ++i) {
+              Value value = reader.value(base, key, block + i);
+              for (int64_t j = 0; j < together; ++j)
+                next.push_back(e.add(current[i * together + j], e.mul(weight[j], value)));
+            }
+            for (int64_t i = 0; i < together; ++i)
+              next.push_back(e.add(current[count * together + i], weight[i]));
+            return next;
+          });
+          sums.assign(current.end() - together, current.end());
+          values.append(current.begin(), current.end() - together);
+        }
+        for (int64_t i = 0; i < together; ++i) {
+          Softmax merged =
+              merge(e, e.equal(page, firstPage), stateOf(state, head + i), spans[head + i], {maxima[i], sums[i]},
+                    blocks, [&](int64_t block) { return values[block * together + i]; });
+          next.append({merged.maximum, merged.sum});
+        }
+      }
+      return next;
+    });
+    SmallVector<Value> next;
+    for (int64_t head = 0; head < heads; ++head) {
+      Softmax merged = merge(e, e.equal(number, zero), stateOf(outer, head), totals[head], stateOf(inner, head), blocks,
+                             [&](int64_t block) { return e.loadLanes(spans[head], e.index(32 * block)); });
+      next.append({merged.maximum, merged.sum});
+    }
+    return next;
+  });
+  SmallVector<std::pair<Softmax, Value>> results;
+  for (int64_t head = 0; head < heads; ++head)
+    results.emplace_back(stateOf(whole, head), totals[head]);
+  return results;
 }
 
 /// Copies `width` elements from `base` on into local memory from `at` on, flushed.
@@ -251,41 +314,46 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
 
   View out = context.allocateRows(getResult(), query.rows);
   float scale = getScale().convertToFloat();
+  int64_t together = headsPerProgram(context, heads / keyHeads);
   auto function = context.kernel(
-      "attention_" + shape + place(query) + "_scale_" + Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
+      "attention_" + shape + place(query) + "_by_" + Twine(together) + "_scale_" +
+          Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
       {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
        context.f32Buffer()},
       1, [&](Emit &e, ValueRange arguments) {
-        Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
-        Value local = e.local(32 * blocks);
+        Value token = e.programId(kernel::Dimension::x);
+        Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
         Value position = e.toIndex(e.load(arguments[2], token));
-        Value row =
-            e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset)), e.mul(number, e.index(head)));
-        copyFlushed(e, arguments[0], row, head, local, 0);
-        Value keyHead = e.mul(e.div(number, e.index(heads / keyHeads)), e.index(headElements));
+        Value row = e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset));
+        auto columnOf = [&](int64_t i) { return e.mul(e.add(first, e.index(i)), e.index(head)); };
+        SmallVector<Value> queries;
+        for (int64_t i = 0; i < together; ++i) {
+          queries.push_back(e.local(32 * blocks));
+          copyFlushed(e, arguments[0], e.add(row, columnOf(i)), head, queries.back(), 0);
+        }
+        Value keyHead = e.mul(e.div(first, e.index(heads / keyHeads)), e.index(headElements));
         auto base = [&](Value page) {
           Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], token, page);
           return e.add(e.mul(physical, e.index(pageElements)), keyHead);
         };
-        auto scores = [&](Value page) {
-          Value first = base(page);
-          return e.loop(e.index(0), e.index(head), {e.zeroLanes()}, [&](Value d, ValueRange state) {
-            Value keys = e.toF32(e.loadLanes(arguments[1], e.add(first, e.mul(d, e.index(32)))));
-            return SmallVector<Value>{e.add(state[0], e.mul(keys, e.load(local, d)))};
-          })[0];
+        auto keys = [&](Value base, Value d) {
+          return e.toF32(e.loadLanes(arguments[1], e.add(base, e.mul(d, e.index(32)))));
         };
-        auto values = [&](Value page, Value at, int64_t block) {
-          Value first = e.add(base(page), e.index(32 * head + 32 * block));
-          return e.toF32(e.loadLanes(arguments[1], e.add(first, e.mul(at, e.index(32 * blocks)))));
+        auto values = [&](Value base, Value key, int64_t block) {
+          Value values = e.add(base, e.index(32 * head + 32 * block));
+          return e.toF32(e.loadLanes(arguments[1], e.add(values, e.mul(key, e.index(32 * blocks)))));
         };
-        auto [softmax, total] = attend(e, position, scale, {blocks, scores, values});
-        e.loop(e.index(0), e.index(blocks), [&](Value group) {
-          Value column = e.mul(group, e.index(32));
-          Value to = e.add(e.add(e.mul(token, e.index(out.pitch)), e.mul(number, e.index(head))), column);
-          e.storeLanes(e.div(e.loadLanes(total, column), softmax.sum), arguments[5], to, e.mask(group, head));
-        });
+        auto attended = attend(e, position, queries, scale, {together, blocks, base, {}, keys, head, values});
+        for (auto [i, result] : llvm::enumerate(attended)) {
+          Value to = e.add(e.mul(token, e.index(out.pitch)), columnOf(i)), sum = result.first.sum,
+                total = result.second;
+          e.loop(e.index(0), e.index(blocks), [&](Value group) {
+            Value column = e.mul(group, e.index(32));
+            e.storeLanes(e.div(e.loadLanes(total, column), sum), arguments[5], e.add(to, column), e.mask(group, head));
+          });
+        }
       });
-  context.dispatch(function, {context.constant(heads), query.rows},
+  context.dispatch(function, {query.rows, context.constant(heads / together)},
                    {query.buffer, state, positions, sequences, pageTable, out.buffer}, {context.tablePages()},
                    Twine("attention ") + shape);
   return success();
@@ -374,44 +442,50 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
   kernel::ActivationsType outType = context.activationsType(rank, /*quantized=*/false);
   Value attended = context.allocate(query.rows * (heads * outType.getTokenBytes()));
   float scale = getScale().convertToFloat();
+  int64_t together = headsPerProgram(context, heads);
   auto function = context.kernel(
-      "latent_attention_" + shape + place(query) + "_scale_" +
+      "latent_attention_" + shape + place(query) + "_by_" + Twine(together) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
       {context.f32Buffer(), context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(),
        context.i32Buffer(), outType},
       1, [&](Emit &e, ValueRange arguments) {
-        Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
-        Value local = e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)), staged = e.local(32 * columns);
+        Value token = e.programId(kernel::Dimension::x);
+        Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
         Value position = e.toIndex(e.load(arguments[3], token));
-        Value absorbed = e.mul(e.add(e.mul(token, e.index(heads)), number), e.index(latentPitch));
-        copyFlushed(e, arguments[0], absorbed, rank, local, 0);
-        Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset + nope)),
-                          e.mul(number, e.index(head)));
-        copyFlushed(e, arguments[1], row, rope, local, rank);
+        auto headOf = [&](int64_t i) { return e.add(first, e.index(i)); };
+        auto recordOf = [&](int64_t i) { return e.add(e.mul(token, e.index(heads)), headOf(i)); };
+        SmallVector<Value> queries;
+        for (int64_t i = 0; i < together; ++i) {
+          queries.push_back(e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)));
+          copyFlushed(e, arguments[0], e.mul(recordOf(i), e.index(latentPitch)), rank, queries.back(), 0);
+          Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset + nope)),
+                            e.mul(headOf(i), e.index(head)));
+          copyFlushed(e, arguments[1], row, rope, queries.back(), rank);
+        }
+        Value staged = e.local(32 * columns);
         auto base = [&](Value page) {
           return e.mul(physicalPage(e, arguments[4], arguments[5], arguments[7], token, page), e.index(pageElements));
         };
-        auto scores = [&](Value page) {
-          e.builder.create<kernel::StageOp>(e.location, arguments[2], base(page), staged, columns, pitch);
-          return e.loop(e.index(0), e.index(columns), {e.zeroLanes()}, [&](Value d, ValueRange state) {
-            Value keys = e.loadLanes(staged, e.mul(d, e.index(32)));
-            return SmallVector<Value>{e.add(state[0], e.mul(keys, e.load(local, d)))};
-          })[0];
+        auto stage = [&](Value base) {
+          e.builder.create<kernel::StageOp>(e.location, arguments[2], base, staged, columns, pitch);
         };
-        auto values = [&](Value page, Value at, int64_t block) {
-          Value first = e.add(base(page), e.index(32 * block));
-          return e.toF32(e.loadLanes(arguments[2], e.add(first, e.mul(at, e.index(pitch)))));
+        auto keys = [&](Value, Value d) { return e.loadLanes(staged, e.mul(d, e.index(32))); };
+        auto values = [&](Value base, Value key, int64_t block) {
+          Value values = e.add(base, e.index(32 * block));
+          return e.toF32(e.loadLanes(arguments[2], e.add(values, e.mul(key, e.index(pitch)))));
         };
-        auto [softmax, total] = attend(e, position, scale, {blocks, scores, values});
-        Value record = e.add(e.mul(token, e.index(heads)), number);
-        e.loop(e.index(0), e.index(blocks), [&](Value group) {
-          Value lanes = e.div(e.loadLanes(total, e.mul(group, e.index(32))), softmax.sum);
-          if (Value mask = e.mask(group, rank))
-            lanes = e.select(mask, lanes, e.f32(0));
-          e.storeGroup(lanes, arguments[6], record, group);
-        });
+        auto results = attend(e, position, queries, scale, {together, blocks, base, stage, keys, columns, values});
+        for (auto [i, result] : llvm::enumerate(results)) {
+          Value record = recordOf(i), sum = result.first.sum, total = result.second;
+          e.loop(e.index(0), e.index(blocks), [&](Value group) {
+            Value lanes = e.div(e.loadLanes(total, e.mul(group, e.index(32))), sum);
+            if (Value mask = e.mask(group, rank))
+              lanes = e.select(mask, lanes, e.f32(0));
+            e.storeGroup(lanes, arguments[6], record, group);
+          });
+        }
       });
-  context.dispatch(function, {context.constant(heads), query.rows},
+  context.dispatch(function, {query.rows, context.constant(heads / together)},
                    {absorb.out.buffer, query.buffer, state, positions, sequences, pageTable, attended},
                    {context.tablePages()}, Twine("latent_attention ") + shape);
 
