@@ -1,0 +1,221 @@
+"""Runs Freeport and llama.cpp alternately on the same GGUF files and writes one page of tables: docs/performance.md, between
+its two markers. Models, packages and figures stay in a folder, so that an interrupted run goes on where it was; figures of
+another build of Freeport are measured again."""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FREEPORT = ROOT / "build/bin/freeport"
+ENVIRONMENT = ROOT / ".venv-bench"
+PAGE = ROOT / "docs/performance.md"
+MARKERS = ("<!-- tables: ./dev bench -->\n", "<!-- end of tables -->\n")
+
+#: (model, quantisation, options of both engines); tests of one line share a process.
+BOTH = [["-p", 512, "-n", 32], ["-p", 128, "-n", 32, "-b", 8]]
+DEEP = [["-p", 2048, "-n", 0], ["-p", 0, "-n", 32, "-d", 2048]]
+CASES = [("llama-1b", "Q4_0", BOTH + DEEP), ("llama-1b", "Q8_0", BOTH), ("qwen3-0.6b", "Q4_0", BOTH),
+         ("qwen3-0.6b", "Q8_0", BOTH), ("dsv2-lite", "Q4_0", BOTH)]
+LAYERS = (4, 16, 64)  # of llama-1b, for the time that compiling takes
+
+
+def call(*command):
+    """Standard output, seconds, and the most memory in bytes. A process of its own waits, so that no other child counts."""
+    code = ("import resource, subprocess, sys; code = subprocess.run(sys.argv[1:]).returncode; "
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024); sys.exit(code)")
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, *map(str, command)], stdout=subprocess.PIPE, encoding="utf-8")
+    seconds = time.monotonic() - start
+    if done.returncode != 0:
+        sys.exit(f"bench: {' '.join(map(str, command))} ended with code {done.returncode}")
+    output, _, memory = done.stdout.strip().rpartition("\n")
+    return output, seconds, int(memory)
+
+
+def set_up():
+    if not (ENVIRONMENT / "ready").exists():
+        print("installing llama-cpp-python (built from source, some minutes)", flush=True)
+        call(sys.executable, "-m", "venv", ENVIRONMENT)
+        call(ENVIRONMENT / "bin/pip", "install", "-q", "llama-cpp-python", "gguf", "numpy")
+        (ENVIRONMENT / "ready").touch()
+
+
+class Store:
+    """Figures by key, kept in a file of one JSON object a line."""
+
+    def __init__(self, path):
+        self.path = path
+        self.figures = {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                entry = json.loads(line)
+                self.figures[entry["key"]] = entry["value"]
+            except (ValueError, KeyError):
+                print(f"bench: {path} has a line that was cut off; it is measured again", file=sys.stderr)
+
+    def get(self, key, measure):
+        if key not in self.figures:
+            print(key, flush=True)
+            value = measure()
+            with self.path.open("a") as file:
+                file.write(json.dumps({"key": key, "value": value}) + "\n")
+            self.figures[key] = value
+        return self.figures[key]
+
+
+def model_file(folder, model, quantisation, layers=None):
+    path = folder / f"{model}-{quantisation}{f'-{layers}-layers' if layers else ''}.gguf"
+    if not path.exists():
+        print(f"writing {path}", flush=True)
+        call(ENVIRONMENT / "bin/python", ROOT / "bench/make_bench_gguf.py", model, quantisation, f"{path}.part",
+             *([layers] if layers else []))
+        os.replace(f"{path}.part", path)
+    return path
+
+
+def compile_package(gguf):
+    _, seconds, memory = call(FREEPORT, "compile", gguf, "-o", gguf.with_suffix(".port"))
+    manifest = json.loads(call(FREEPORT, "inspect", gguf.with_suffix(".port"), "--json")[0])
+    return {"seconds": seconds, "memory": memory, "file": gguf.stat().st_size,
+            "package": gguf.with_suffix(".port").stat().st_size, "kernels": len(manifest["kernels"])}
+
+
+def cold_start(package, threads):
+    """The best of five: from starting the process until it has ended with the first token's logits in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = []
+        for _ in range(5):
+            start = time.monotonic()
+            subprocess.run([FREEPORT, "logits", package, "--ids", "1", "-o", f"{folder}/out.npy", "-t", str(threads)],
+                           check=True, stdout=subprocess.DEVNULL)
+            times.append(time.monotonic() - start)
+        return min(times)
+
+
+def measure_pair(gguf, options, threads):
+    """One run of each engine: {"llama.cpp": list, "freeport": list, "peak": bytes of Freeport's process}."""
+    theirs, _, _ = call(ENVIRONMENT / "bin/python", ROOT / "bench/llama_cpp_rates.py", gguf, *options, "-t", threads)
+    ours, _, peak = call(FREEPORT, "bench", gguf.with_suffix(".port"), *options, "-t", threads, "-r", 1, "-o", "json")
+    return {"llama.cpp": json.loads(theirs), "freeport": json.loads(ours), "peak": peak}
+
+
+def rates(store, build, folder, arguments):
+    """Rows of the first table."""
+    for model, quantisation, cases in CASES:
+        if model not in arguments.models:
+            continue
+        gguf = model_file(folder, model, quantisation)
+        compiled = store.get(f"{build} compile {model} {quantisation}", lambda: compile_package(gguf))
+        if not gguf.with_suffix(".port").exists():
+            compiled = compile_package(gguf)
+        for threads in arguments.threads:
+            for options in cases:
+                name = " ".join(map(str, options))
+                pairs = [store.get(f"{build} {model} {quantisation} {name} -t {threads} #{number}",
+                                   lambda: measure_pair(gguf, options, threads)) for number in range(arguments.rounds)]
+                depth = options[options.index("-d") + 1] if "-d" in options else 0
+                for index, test in enumerate(pairs[0]["freeport"]):
+                    yield {"model": f"{model} {quantisation}", "test": test["test"], "depth": depth,
+                           "sequences": test["sequences"], "threads": threads,
+                           "pairs": [(pair["llama.cpp"][index], pair["freeport"][index]) for pair in pairs],
+                           "peak": max(pair["peak"] for pair in pairs), "compiled": compiled}
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def rate_table(rows):
+    yield "| model | test | depth | sequences | threads | llama.cpp, tokens/s | Freeport, tokens/s | ratio (lowest to highest) " \
+          "| of read bandwidth | of multiply-add peak |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for row in rows:
+        theirs, ours = zip(*row["pairs"])
+        ratios = [b["tokens_per_second"] / a["tokens_per_second"] for a, b in row["pairs"]]
+        yield (f"| {row['model']} | {row['test']} | {row['depth']} | {row['sequences']} | {row['threads']} "
+               f"| {median(a['tokens_per_second'] for a in theirs):.1f} | {median(b['tokens_per_second'] for b in ours):.1f} "
+               f"| {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+               f"| {median(b['bandwidth_share'] for b in ours):.0%} | {median(b['peak_share'] for b in ours):.0%} |")
+
+
+def process_table(rows, store, build, folder, threads):
+    yield "| model | cold start, llama.cpp | cold start, Freeport | peak memory, llama.cpp | peak memory, Freeport | GGUF | package " \
+          "| compile | its memory |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for name in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == name and row["threads"] == threads]
+        model, quantisation = name.split()
+        package = model_file(folder, model, quantisation).with_suffix(".port")
+        ours = store.get(f"{build} {name} cold start", lambda: cold_start(package, threads))
+        theirs = min(a["cold_start"] for row in mine for a, _ in row["pairs"])
+        their_peak = max(a["peak_bytes"] for row in mine for a, _ in row["pairs"])
+        compiled = mine[0]["compiled"]
+        yield (f"| {name} | {theirs * 1e3:.0f} ms | {ours * 1e3:.0f} ms | {their_peak / 1e6:.0f} MB "
+               f"| {max(row['peak'] for row in mine) / 1e6:.0f} MB | {compiled['file'] / 1e6:.0f} MB "
+               f"| {compiled['package'] / 1e6:.0f} MB | {compiled['seconds']:.1f} s | {compiled['memory'] / 1e6:.0f} MB |")
+
+
+def compile_table(store, build, folder):
+    yield "| layers of llama-1b Q4_0 | GGUF | compile | seconds per GB | memory | kernels |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for layers in LAYERS:
+        def measure():
+            gguf = model_file(folder, "llama-1b", "Q4_0", layers)
+            figures = compile_package(gguf)
+            gguf.unlink()
+            gguf.with_suffix(".port").unlink()
+            return figures
+        figures = store.get(f"{build} compile {layers} layers", measure)
+        yield (f"| {layers} | {figures['file'] / 1e6:.0f} MB | {figures['seconds']:.1f} s "
+               f"| {figures['seconds'] / figures['file'] * 1e9:.1f} | {figures['memory'] / 1e6:.0f} MB | {figures['kernels']} |")
+
+
+def machine():
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal: *(\d+)", Path("/proc/meminfo").read_text())
+    return f"{processor[1] if processor else 'an unknown processor'}, {os.cpu_count()} processors, " \
+           f"{int(memory[1]) / 1e6:.0f} GB of memory"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "freeport-bench",
+                        help="keeps models, packages and figures for the next time (25 GB); default: %(default)s")
+    parser.add_argument("--models", nargs="*", default=list(dict.fromkeys(case[0] for case in CASES)))
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of runs; default: %(default)s")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(arguments.folder).free
+    if "dsv2-lite" in arguments.models and not (arguments.folder / "dsv2-lite-Q4_0.port").exists() and free < 30e9:
+        sys.exit(f"bench: {arguments.folder}: expects 30 GB for dsv2-lite and its package, got {free / 1e9:.0f} GB; "
+                 "name another --folder, or the other --models")
+    set_up()
+    build = hashlib.sha256(b"".join((ROOT / "build" / part).read_bytes() for part in (
+        "bin/freeport", "lib/libfreeport.so", "lib/libfreeport_compiler.so"))).hexdigest()[:8]
+    store = Store(arguments.folder / "figures.jsonl")
+    rows = list(rates(store, build, arguments.folder, arguments))
+    text = "\n".join([
+        f"{machine()}, {time.strftime('%Y-%m-%d')}; llama-cpp-python "
+        f"{call(ENVIRONMENT / 'bin/python', '-c', 'import llama_cpp; print(llama_cpp.__version__)')[0]}, built there; medians of "
+        f"{arguments.rounds} pairs.", "", *rate_table(rows), "",
+        *process_table(rows, store, build, arguments.folder, max(arguments.threads)), "",
+        *compile_table(store, build, arguments.folder), ""])
+    print(text)
+    page = PAGE.read_text()
+    begin, end = (page.index(marker) for marker in MARKERS)
+    PAGE.write_text(page[:begin] + MARKERS[0] + "\n" + text + "\n" + page[end:])
+
+
+if __name__ == "__main__":
+    main()
