@@ -12,6 +12,7 @@ namespace freeport::graph {
 struct Schedule {
   int64_t tokensPerTile = 1; ///< tokens that one program of a linear works on
   int64_t weightStreams = 1; ///< row blocks that one program of a single-token linear walks together
+  bool prompts = false;      ///< tokens that follow each other are mostly of one sequence
 };
 
 /// Rows of f32 in memory: row t's element i lies at element `t * pitch + offset + i`.

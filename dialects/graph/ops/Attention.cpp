@@ -91,13 +91,13 @@ LogicalResult RopeOp::lower(LoweringContext &context) {
 // What both attentions share: the walk over pages and the merging of their sums
 //===----------------------------------------------------------------------===//
 
-/// Heads whose sums stay in registers together: each key and value is then loaded and widened once for all of them.
-constexpr int64_t kHeadsTogether = 2;
+/// Queries whose sums stay in registers together: each key and value is then loaded and widened once for all of them.
+constexpr int64_t kQueriesTogether = 4;
 
 /// How many of `heads` heads that read the same keys one program works on. More heads read memory less often; a step of
 /// one token wants programs for every core instead.
 static int64_t headsPerProgram(const LoweringContext &context, int64_t heads) {
-  int64_t count = context.schedule.tokensPerTile == 1 ? 2 : 4;
+  int64_t count = context.schedule.tokensPerTile == 1 ? kQueriesTogether / 2 : kQueriesTogether;
   while (heads % count)
     count /= 2;
   return count;
@@ -133,22 +133,61 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
   return {values[0], values[1]};
 }
 
+/// What one program works on: heads that read the same keys, of one token or of some that follow each other.
+struct QueryTile {
+  int64_t heads;
+  SmallVector<Value> positions; ///< of each token
+  SmallVector<Value> queries;   ///< local memory of each query, token by token
+  Value sharedPages;            ///< so many pages are the same for all tokens and seen whole; null for one token
+
+  int64_t tokens() const { return positions.size(); }
+  int64_t size() const { return queries.size(); }
+};
+
 /// How one attention reads a page of its state, from element `base` on.
 struct PageReader {
-  int64_t heads;  ///< that one program works on
   int64_t blocks; ///< of 32 elements in a value
-  function_ref<Value(Value page)> base;
+  int64_t width;  ///< elements of a key
+  function_ref<Value(int64_t token, Value page)> base;
   /// Makes a page ready for `keys`; may be null.
   function_ref<void(Value base)> stage;
-  /// Element `d` of the page's 32 keys, and how many there are.
+  /// Element `d` of the page's 32 keys.
   function_ref<Value(Value base, Value d)> keys;
-  int64_t width;
   /// 32 elements of a key's value.
   function_ref<Value(Value base, Value key, int64_t block)> value;
 };
 
-/// The page's scores, unscaled, for the heads whose queries lie in `queries`.
-static SmallVector<Value> dots(Emit &e, ArrayRef<Value> queries, const PageReader &reader, Value base) {
+/// One walk over pages: maxima and sums travel in values, two for each query, weighted sums of values in local memory.
+class PageWalk {
+public:
+  PageWalk(Emit &e, const QueryTile &tile, float scale, const PageReader &reader)
+      : e(e), tile(tile), scale(scale), reader(reader) {
+    for (int64_t i = 0; i < tile.size(); ++i) {
+      totals.push_back(e.local(32 * reader.blocks));
+      spans.push_back(e.local(32 * reader.blocks));
+    }
+  }
+
+  /// Returns each query's sum and the local memory with its weighted sums.
+  SmallVector<std::pair<Softmax, Value>> run();
+
+private:
+  static Softmax stateOf(ValueRange values, int64_t query) { return {values[2 * query], values[2 * query + 1]}; }
+  SmallVector<Value> scoresOf(ArrayRef<Value> queries, Value base);
+  /// Merges the page at `base` into the spans of queries `first` to `first + count`. The first `keys` keys are visible;
+  /// `visible` says so for lanes, null for all of them.
+  SmallVector<Value> visit(int64_t first, int64_t count, Value base, Value keys, Value visible, Value firstOfSpan,
+                           ValueRange state);
+
+  Emit &e;
+  const QueryTile &tile;
+  float scale;
+  const PageReader &reader;
+  SmallVector<Value> totals, spans;
+};
+
+/// Unscaled, of the page's 32 keys.
+SmallVector<Value> PageWalk::scoresOf(ArrayRef<Value> queries, Value base) {
   SmallVector<Value> initial(queries.size(), e.zeroLanes());
   return e.loop(e.index(0), e.index(reader.width), initial, [&](Value d, ValueRange state) {
     Value keys = reader.keys(base, d);
@@ -159,80 +198,104 @@ static SmallVector<Value> dots(Emit &e, ArrayRef<Value> queries, const PageReade
   });
 }
 
-/// Attention of heads at `position` over the pages up to its own; `queries`: local memory of each head's query. Returns
-/// each head's sum and leaves the weighted sums in the returned local memory.
-static SmallVector<std::pair<Softmax, Value>> attend(Emit &e, Value position, ArrayRef<Value> queries, float scale,
-                                                     const PageReader &reader) {
-  int64_t heads = reader.heads, blocks = reader.blocks;
-  SmallVector<Value> totals, spans;
-  for (int64_t head = 0; head < heads; ++head) {
-    totals.push_back(e.local(32 * blocks));
-    spans.push_back(e.local(32 * blocks));
-  }
-  Value zero = e.index(0), spanPages = e.index(32);
-  Value pages = e.add(e.div(position, e.index(32)), e.index(1)), end = e.add(position, e.index(1));
-  SmallVector<Value> none(2 * heads, e.f32(0));
-  auto stateOf = [](ValueRange values, int64_t head) { return Softmax{values[2 * head], values[2 * head + 1]}; };
-  auto whole = e.loop(zero, e.ceilDiv(pages, spanPages), none, [&](Value number, ValueRange outer) {
-    Value firstPage = e.mul(number, spanPages), lastPage = e.min(e.add(firstPage, spanPages), pages);
-    auto inner = e.loop(firstPage, lastPage, none, [&](Value page, ValueRange state) {
-      Value firstKey = e.mul(page, e.index(32)), base = reader.base(page);
-      Value visible = e.less(e.add(e.laneId(), e.toI32(firstKey)), e.toI32(end));
-      Value keys = e.min(e.index(32), e.sub(end, firstKey));
-      if (reader.stage)
-        reader.stage(base);
-      SmallVector<Value> next;
-      for (int64_t head = 0; head < heads; head += kHeadsTogether) {
-        int64_t together = std::min(kHeadsTogether, heads - head);
-        SmallVector<Value> scores = dots(e, queries.slice(head, together), reader, base);
-        SmallVector<Value> maxima, weights, sums;
-        for (Value &score : scores) {
-          score = e.select(visible, e.mul(score, e.f32(scale)), e.f32Bits(0xFF800000));
-          maxima.push_back(e.reduce(kernel::ReduceKind::max, score));
-          weights.push_back(e.flush(e.exp(e.sub(score, maxima.back()))));
+SmallVector<Value> PageWalk::visit(int64_t first, int64_t count, Value base, Value keys, Value visible,
+                                   Value firstOfSpan, ValueRange state) {
+  if (reader.stage)
+    reader.stage(base);
+  SmallVector<Value> next;
+  for (int64_t from = 0, together; from < count; from += together) {
+    together = std::min(kQueriesTogether, count - from);
+    SmallVector<Value> scores = scoresOf(ArrayRef(tile.queries).slice(first + from, together), base);
+    SmallVector<Value> maxima, weights, sums;
+    for (Value score : scores) {
+      score = e.mul(score, e.f32(scale));
+      if (visible)
+        score = e.select(visible, score, e.f32Bits(0xFF800000));
+      maxima.push_back(e.reduce(kernel::ReduceKind::max, score));
+      weights.push_back(e.flush(e.exp(e.sub(score, maxima.back()))));
+    }
+    // As many blocks of the value at a time as stay in registers over the keys; values[block * together + query].
+    SmallVector<Value> values;
+    for (int64_t block = 0, blocks; block < reader.blocks; block += blocks) {
+      blocks = std::min(kQueriesTogether / together, reader.blocks - block);
+      SmallVector<Value> initial(blocks * together, e.zeroLanes());
+      initial.append(together, e.f32(0));
+      SmallVector<Value> current = e.loop(e.index(0), keys, initial, [&](Value key, ValueRange current) {
+        SmallVector<Value> weight, next;
+        for (Value lanes : weights)
+          weight.push_back(e.broadcast(lanes, key));
+        for (int64_t i = 0; i < blocks; ++i) {
+          Value value = reader.value(base, key, block + i);
+          for (int64_t j = 0; j < together; ++j)
+            next.push_back(e.add(current[i * together + j], e.mul(weight[j], value)));
         }
-        // As many blocks of the value at a time as stay in registers over the keys; values[block * together + head].
-        SmallVector<Value> values;
-        for (int64_t block = 0, count; block < blocks; block += count) {
-          count = std::min(kHeadsTogether / together, blocks - block);
-          SmallVector<Value> initial(count * together, e.zeroLanes());
-          initial.append(together, e.f32(0));
-          auto current = e.loop(zero, keys, initial, [&](Value key, ValueRange current) {
-            SmallVector<Value> weight, next;
-            for (Value lanes : weights)
-              weight.push_back(e.broadcast(lanes, key));
-            for (int64_t i = 0; i < count; ++i) {
-              Value value = reader.value(base, key, block + i);
-              for (int64_t j = 0; j < together; ++j)
-                next.push_back(e.add(current[i * together + j], e.mul(weight[j], value)));
-            }
-            for (int64_t i = 0; i < together; ++i)
-              next.push_back(e.add(current[count * together + i], weight[i]));
-            return next;
-          });
-          sums.assign(current.end() - together, current.end());
-          values.append(current.begin(), current.end() - together);
-        }
-        for (int64_t i = 0; i < together; ++i) {
-          Softmax merged =
-              merge(e, e.equal(page, firstPage), stateOf(state, head + i), spans[head + i], {maxima[i], sums[i]},
-                    blocks, [&](int64_t block) { return values[block * together + i]; });
-          next.append({merged.maximum, merged.sum});
-        }
-      }
-      return next;
-    });
-    SmallVector<Value> next;
-    for (int64_t head = 0; head < heads; ++head) {
-      Softmax merged = merge(e, e.equal(number, zero), stateOf(outer, head), totals[head], stateOf(inner, head), blocks,
-                             [&](int64_t block) { return e.loadLanes(spans[head], e.index(32 * block)); });
+        for (int64_t j = 0; j < together; ++j)
+          next.push_back(e.add(current[blocks * together + j], weight[j]));
+        return next;
+      });
+      sums.assign(current.end() - together, current.end());
+      values.append(current.begin(), current.end() - together);
+    }
+    for (int64_t i = 0; i < together; ++i) {
+      Softmax merged = merge(e, firstOfSpan, stateOf(state, from + i), spans[first + from + i], {maxima[i], sums[i]},
+                             reader.blocks, [&](int64_t block) { return values[block * together + i]; });
       next.append({merged.maximum, merged.sum});
+    }
+  }
+  return next;
+}
+
+SmallVector<std::pair<Softmax, Value>> PageWalk::run() {
+  Value spanPages = e.index(32), most;
+  SmallVector<Value> ends, pages;
+  for (Value position : tile.positions) {
+    ends.push_back(e.add(position, e.index(1)));
+    pages.push_back(e.add(e.div(position, e.index(32)), e.index(1)));
+    most = most ? e.max(most, pages.back()) : pages.back();
+  }
+  SmallVector<Value> none(2 * tile.size(), e.f32(0));
+  auto whole = e.loop(e.index(0), e.ceilDiv(most, spanPages), none, [&](Value number, ValueRange outer) {
+    Value firstPage = e.mul(number, spanPages), endPage = e.add(firstPage, spanPages), from = firstPage;
+    SmallVector<Value> state = none;
+    if (tile.sharedPages) {
+      from = e.max(firstPage, e.min(endPage, tile.sharedPages));
+      state = e.loop(firstPage, from, none, [&](Value page, ValueRange state) {
+        return visit(0, tile.size(), reader.base(0, page), e.index(32), {}, e.equal(page, firstPage), state);
+      });
+    }
+    for (int64_t token = 0; token < tile.tokens(); ++token) {
+      Value *mine = state.begin() + 2 * token * tile.heads;
+      SmallVector<Value> rest = e.loop(from, e.min(endPage, pages[token]), ValueRange(ArrayRef(mine, 2 * tile.heads)),
+                                       [&](Value page, ValueRange state) {
+                                         Value firstKey = e.mul(page, e.index(32));
+                                         Value visible =
+                                             e.less(e.add(e.laneId(), e.toI32(firstKey)), e.toI32(ends[token]));
+                                         Value keys = e.min(e.index(32), e.sub(ends[token], firstKey));
+                                         return visit(token * tile.heads, tile.heads, reader.base(token, page), keys,
+                                                      visible, e.equal(page, firstPage), state);
+                                       });
+      llvm::copy(rest, mine);
+    }
+    SmallVector<Value> next;
+    for (int64_t i = 0; i < tile.size(); ++i) {
+      auto mergeSpan = [&]() -> SmallVector<Value> {
+        Softmax merged =
+            merge(e, e.equal(number, e.index(0)), stateOf(outer, i), totals[i], stateOf(state, i), reader.blocks,
+                  [&](int64_t block) { return e.loadLanes(spans[i], e.index(32 * block)); });
+        return {merged.maximum, merged.sum};
+      };
+      Softmax old = stateOf(outer, i);
+      Type f32 = e.builder.getF32Type();
+      // A token may end in an earlier span than another.
+      next.append(tile.tokens() == 1 ? mergeSpan()
+                                     : e.branch(e.less(firstPage, pages[i / tile.heads]), {f32, f32}, mergeSpan,
+                                                [&]() -> SmallVector<Value> { return {old.maximum, old.sum}; }));
     }
     return next;
   });
   SmallVector<std::pair<Softmax, Value>> results;
-  for (int64_t head = 0; head < heads; ++head)
-    results.emplace_back(stateOf(whole, head), totals[head]);
+  for (int64_t i = 0; i < tile.size(); ++i)
+    results.emplace_back(stateOf(whole, i), totals[i]);
   return results;
 }
 
@@ -248,6 +311,17 @@ static void copyFlushed(Emit &e, Value buffer, Value base, int64_t width, Value 
 static Value physicalPage(Emit &e, Value sequences, Value pageTable, Value tablePages, Value token, Value page) {
   Value row = e.mul(e.toIndex(e.load(sequences, token)), tablePages);
   return e.toIndex(e.load(pageTable, e.add(row, page)));
+}
+
+/// How many pages the tokens of `rows` see whole, where they are of one sequence; else none.
+static Value sharedPages(Emit &e, ArrayRef<Value> positions, Value sequences, ArrayRef<Value> rows) {
+  Value least = positions[0], sequence = e.load(sequences, rows[0]), same;
+  for (size_t i = 1; i < rows.size(); ++i) {
+    Value equal = e.equal(e.load(sequences, rows[i]), sequence);
+    least = e.min(least, positions[i]);
+    same = same ? e.both(same, equal) : equal;
+  }
+  return e.select(same, e.div(e.add(least, e.index(1)), e.index(32)), e.index(0));
 }
 
 //===----------------------------------------------------------------------===//
@@ -315,25 +389,32 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
   View out = context.allocateRows(getResult(), query.rows);
   float scale = getScale().convertToFloat();
   int64_t together = headsPerProgram(context, heads / keyHeads);
+  int64_t tokens = context.schedule.prompts ? kQueriesTogether / together : 1;
   auto function = context.kernel(
-      "attention_" + shape + place(query) + "_by_" + Twine(together) + "_scale_" +
+      "attention_" + shape + place(query) + "_tile_" + Twine(tokens) + "x" + Twine(together) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
       {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
        context.f32Buffer()},
-      1, [&](Emit &e, ValueRange arguments) {
-        Value token = e.programId(kernel::Dimension::x);
+      2, [&](Emit &e, ValueRange arguments) {
         Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
-        Value position = e.toIndex(e.load(arguments[2], token));
-        Value row = e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset));
         auto columnOf = [&](int64_t i) { return e.mul(e.add(first, e.index(i)), e.index(head)); };
-        SmallVector<Value> queries;
-        for (int64_t i = 0; i < together; ++i) {
-          queries.push_back(e.local(32 * blocks));
-          copyFlushed(e, arguments[0], e.add(row, columnOf(i)), head, queries.back(), 0);
+        SmallVector<Value> rows;
+        QueryTile tile{together, {}, {}, {}};
+        for (int64_t t = 0; t < tokens; ++t) {
+          Value row = e.add(e.mul(e.programId(kernel::Dimension::x), e.index(tokens)), e.index(t));
+          rows.push_back(tokens == 1 ? row : e.min(row, e.sub(arguments[7], e.index(1))));
+          tile.positions.push_back(e.toIndex(e.load(arguments[2], rows[t])));
+          Value base = e.add(e.mul(rows[t], e.index(query.pitch)), e.index(query.offset));
+          for (int64_t i = 0; i < together; ++i) {
+            tile.queries.push_back(e.local(32 * blocks));
+            copyFlushed(e, arguments[0], e.add(base, columnOf(i)), head, tile.queries.back(), 0);
+          }
         }
+        if (tokens > 1)
+          tile.sharedPages = sharedPages(e, tile.positions, arguments[3], rows);
         Value keyHead = e.mul(e.div(first, e.index(heads / keyHeads)), e.index(headElements));
-        auto base = [&](Value page) {
-          Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], token, page);
+        auto base = [&](int64_t t, Value page) {
+          Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], rows[t], page);
           return e.add(e.mul(physical, e.index(pageElements)), keyHead);
         };
         auto keys = [&](Value base, Value d) {
@@ -343,19 +424,19 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
           Value values = e.add(base, e.index(32 * head + 32 * block));
           return e.toF32(e.loadLanes(arguments[1], e.add(values, e.mul(key, e.index(32 * blocks)))));
         };
-        auto attended = attend(e, position, queries, scale, {together, blocks, base, {}, keys, head, values});
-        for (auto [i, result] : llvm::enumerate(attended)) {
-          Value to = e.add(e.mul(token, e.index(out.pitch)), columnOf(i)), sum = result.first.sum,
-                total = result.second;
+        PageReader reader{blocks, head, base, {}, keys, values};
+        for (auto [i, result] : llvm::enumerate(PageWalk(e, tile, scale, reader).run())) {
+          Value to = e.add(e.mul(rows[i / together], e.index(out.pitch)), columnOf(i % together));
+          Value sum = result.first.sum, total = result.second;
           e.loop(e.index(0), e.index(blocks), [&](Value group) {
             Value column = e.mul(group, e.index(32));
             e.storeLanes(e.div(e.loadLanes(total, column), sum), arguments[5], e.add(to, column), e.mask(group, head));
           });
         }
       });
-  context.dispatch(function, {query.rows, context.constant(heads / together)},
-                   {query.buffer, state, positions, sequences, pageTable, out.buffer}, {context.tablePages()},
-                   Twine("attention ") + shape);
+  context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(heads / together)},
+                   {query.buffer, state, positions, sequences, pageTable, out.buffer},
+                   {context.tablePages(), query.rows}, Twine("attention ") + shape);
   return success();
 }
 
@@ -444,26 +525,25 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
   float scale = getScale().convertToFloat();
   int64_t together = headsPerProgram(context, heads);
   auto function = context.kernel(
-      "latent_attention_" + shape + place(query) + "_by_" + Twine(together) + "_scale_" +
+      "latent_attention_" + shape + place(query) + "_heads_" + Twine(together) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
       {context.f32Buffer(), context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(),
        context.i32Buffer(), outType},
       1, [&](Emit &e, ValueRange arguments) {
         Value token = e.programId(kernel::Dimension::x);
         Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
-        Value position = e.toIndex(e.load(arguments[3], token));
+        QueryTile tile{together, {e.toIndex(e.load(arguments[3], token))}, {}, {}};
         auto headOf = [&](int64_t i) { return e.add(first, e.index(i)); };
         auto recordOf = [&](int64_t i) { return e.add(e.mul(token, e.index(heads)), headOf(i)); };
-        SmallVector<Value> queries;
         for (int64_t i = 0; i < together; ++i) {
-          queries.push_back(e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)));
-          copyFlushed(e, arguments[0], e.mul(recordOf(i), e.index(latentPitch)), rank, queries.back(), 0);
+          tile.queries.push_back(e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)));
+          copyFlushed(e, arguments[0], e.mul(recordOf(i), e.index(latentPitch)), rank, tile.queries.back(), 0);
           Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset + nope)),
                             e.mul(headOf(i), e.index(head)));
-          copyFlushed(e, arguments[1], row, rope, queries.back(), rank);
+          copyFlushed(e, arguments[1], row, rope, tile.queries.back(), rank);
         }
         Value staged = e.local(32 * columns);
-        auto base = [&](Value page) {
+        auto base = [&](int64_t, Value page) {
           return e.mul(physicalPage(e, arguments[4], arguments[5], arguments[7], token, page), e.index(pageElements));
         };
         auto stage = [&](Value base) {
@@ -474,8 +554,8 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
           Value values = e.add(base, e.index(32 * block));
           return e.toF32(e.loadLanes(arguments[2], e.add(values, e.mul(key, e.index(pitch)))));
         };
-        auto results = attend(e, position, queries, scale, {together, blocks, base, stage, keys, columns, values});
-        for (auto [i, result] : llvm::enumerate(results)) {
+        PageReader reader{blocks, columns, base, stage, keys, values};
+        for (auto [i, result] : llvm::enumerate(PageWalk(e, tile, scale, reader).run())) {
           Value record = recordOf(i), sum = result.first.sum, total = result.second;
           e.loop(e.index(0), e.index(blocks), [&](Value group) {
             Value lanes = e.div(e.loadLanes(total, e.mul(group, e.index(32))), sum);

@@ -56,7 +56,7 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
     for (const auto &tokens : classes) {
       auto variant = builder.create<launch::VariantOp>(step.getLoc(), tokens.first, tokens.last);
       variant.getBody().emplaceBlock();
-      LoweringContext context(module, variant, {tokens.tile, int64_t(weightStreams)});
+      LoweringContext context(module, variant, {tokens.tile, int64_t(weightStreams), tokens.first >= kManyTokens});
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;
