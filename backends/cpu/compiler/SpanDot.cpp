@@ -15,9 +15,6 @@ constexpr int64_t kStreams = 4;
 constexpr int64_t kProductTokens = 8;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
-/// How far ahead of its reads a stream prefetches, in bytes, and a cache line.
-constexpr int64_t kPrefetchDistance = 576;
-constexpr int64_t kLine = 64;
 
 class SpanDotLowering {
 public:
@@ -45,7 +42,6 @@ private:
     ArrayRef<Value> rows, tokens;
     Value firstStrip;
     int64_t strips;
-    bool prefetch;
 
     size_t at(size_t row, size_t token, size_t strip) const { return (row * tokens.size() + token) * strips + strip; }
     size_t size() const { return rows.size() * tokens.size() * strips; }
@@ -78,7 +74,6 @@ private:
   Value product(Value unsignedBytes, Value signedBytes);
   Value addPairs(Value i16Pairs);
   Value broadcastBytes(Value pointer, int64_t offset);
-  void prefetch(Value pointer, int64_t offset);
   Value records(Value rowBlock);
 
   Machine &m;
@@ -116,7 +111,7 @@ Value SpanDotLowering::lower() {
   };
   if (tokens.size() == 1) {
     for (size_t row = 0; row < rows.size(); row += kStreams) {
-      Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), (kernel::kQuantum / stripLanes), true};
+      Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), kernel::kQuantum / stripLanes};
       SmallVector<Value> sums = walk(part);
       for (size_t r = 0; r < part.rows.size(); ++r)
         put(m.concatenate(ArrayRef(sums).slice((kernel::kQuantum / stripLanes) * r, (kernel::kQuantum / stripLanes))),
@@ -135,7 +130,7 @@ Value SpanDotLowering::lower() {
       m.loop(m.i64(0), m.i64((kernel::kQuantum / stripLanes)), strips, {},
              [&](Value strip, ValueRange) -> SmallVector<Value> {
                Walk part{ArrayRef(rows).slice(row, 1), ArrayRef(tokens).slice(token).take_front(together), strip,
-                         strips, false};
+                         strips};
                SmallVector<Value> sums = walk(part);
                Value offset = m.multiply(strip, m.i64(4 * stripLanes));
                for (size_t t = 0; t < part.tokens.size(); ++t)
@@ -165,10 +160,6 @@ SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
   return sums;
 }
 
-void SpanDotLowering::prefetch(Value pointer, int64_t offset) {
-  m.create<LLVM::Prefetch>(m.address(pointer, kPrefetchDistance + offset), /*rw=*/0u, /*hint=*/3u, /*cache=*/1u);
-}
-
 //===----------------------------------------------------------------------===//
 // Quantised: exact integer dots, then one product of scales, one product, one sum
 //===----------------------------------------------------------------------===//
@@ -185,9 +176,6 @@ void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRe
   Value recordBytes = m.multiply(group, m.i64(weights.getRecordBytes()));
   for (auto [r, row] : llvm::enumerate(walk.rows)) {
     Value dwords = m.address(row, recordBytes), halves = dwords;
-    if (walk.prefetch)
-      for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
-        prefetch(dwords, line);
     if (walk.firstStrip) {
       dwords = m.address(dwords, m.multiply(walk.firstStrip, m.i64(4 * stripLanes)));
       halves = m.address(halves, m.multiply(walk.firstStrip, m.i64(2 * stripLanes)));
@@ -375,7 +363,7 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
   int64_t together = std::max<int64_t>(1, kFloatAccumulators / int64_t(walk.rows.size() * walk.tokens.size()));
   for (int64_t strip = 0; strip < walk.strips; strip += together) {
     int64_t count = std::min(together, walk.strips - strip);
-    Walk part{walk.rows, walk.tokens, Value(), count, false};
+    Walk part{walk.rows, walk.tokens, Value(), count};
     SmallVector<Value> initial;
     for (size_t r = 0; r < walk.rows.size(); ++r)
       for (size_t t = 0; t < walk.tokens.size(); ++t)
@@ -395,9 +383,6 @@ void SpanDotLowering::addFloats(const Walk &walk, Value group, MutableArrayRef<V
                 m.load(m.f32(), m.address(m.address(input, inputBytes), 4 * (inputsPerDword * step + k))), stripLanes));
         for (size_t r = 0; r < records.size(); ++r) {
           Value row = m.address(m.address(records[r], dwordBytes), 128 * step);
-          if (walk.prefetch && strip == 0)
-            for (int64_t line = 0; line < 128; line += kLine)
-              prefetch(row, line);
           for (int64_t s = 0; s < count; ++s) {
             SmallVector<Value> floats = widenDword(m.address(m.address(row, stripBytes), 4 * stripLanes * s));
             for (int64_t k = 0; k < inputsPerDword; ++k)

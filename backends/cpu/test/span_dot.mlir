@@ -2,9 +2,8 @@
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=x86-64-v4-avx512vnni --split-input-file | FileCheck %s --check-prefix=VNNI --implicit-check-not=fma --implicit-check-not=fastmath
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=x86-64-v3-avxvnni --split-input-file | FileCheck %s --check-prefix=AVXVNNI
 
-// Four row blocks of one token: all lanes together, each block prefetched ahead; the group's sum, eightfold, is taken off.
+// One token: all lanes together; the group's sum, eightfold, is taken off.
 // CHECK-LABEL: llvm.func @q4_one_token
-// CHECK: llvm.intr.prefetch
 // CHECK: llvm.lshr %{{.+}}, %{{.+}} : vector<16xi16>
 // CHECK: llvm.call_intrinsic "llvm.x86.avx2.pmadd.ub.sw"(%{{.+}}, %{{.+}}) : (vector<32xi8>, vector<32xi8>) -> vector<16xi16>
 // CHECK-NOT: psign
@@ -31,7 +30,6 @@ kernel.func @q4_one_token(%w: !kernel.weights<q4, 128x64>, %x: !kernel.activatio
 // Two tokens: strips of eight lanes, whose sums go through the stack.
 // CHECK-LABEL: llvm.func @q4_two_tokens
 // CHECK: llvm.alloca %{{.+}} x i8 {alignment = 64 : i64}
-// CHECK-NOT: llvm.intr.prefetch
 // CHECK: pmadd.ub.sw
 // CHECK: llvm.store %{{.+}}, %{{.+}} {alignment = 4 : i64} : vector<8xf32>, !llvm.ptr
 // CHECK: llvm.load %{{.+}} {alignment = 4 : i64} : !llvm.ptr -> vector<32xf32>
