@@ -183,7 +183,17 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   int64_t top = width(getIds()), tile = context.schedule.tokensPerTile;
   bool quantized = gateType.isQuantized();
   AffineExpr tokens = context.tokens(), assignments = tokens * top;
-  AffineExpr bound = assignments.ceilDiv(tile) + experts;
+  AffineExpr bound = tile == 1 ? assignments : assignments.ceilDiv(tile) + experts;
+  // Programs that follow each other share a block of weights among an expert's tiles where it has many, and read on in
+  // the expert's weights where it has one.
+  bool tilesFirst = context.schedule.prompts;
+  auto tileDimension = tilesFirst ? kernel::Dimension::x : kernel::Dimension::y;
+  auto blockDimension = tilesFirst ? kernel::Dimension::y : kernel::Dimension::x;
+  auto gridOf = [&](int64_t blocks) {
+    return tilesFirst ? SmallVector<AffineExpr>{bound, context.constant(blocks)}
+                      : SmallVector<AffineExpr>{context.constant(blocks), bound};
+  };
+  std::string order = tilesFirst ? "_tiles_first" : "";
   View ids = context.view(getIds()), weights = context.view(getWeights());
   std::string suffix = (Twine(top) + "_of_" + Twine(experts)).str();
 
@@ -261,7 +271,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   // A tile's expert and its assignments, those past its count repeated: they write the same values again.
   auto withTile = [&](Emit &e, Value tileTable, Value assignmentList,
                       function_ref<void(Value expert, ArrayRef<Value> assignment)> body) {
-    Value base = e.mul(e.programId(kernel::Dimension::x), e.index(3));
+    Value base = e.mul(e.programId(tileDimension), e.index(3));
     Value size = e.load(tileTable, e.add(base, e.index(2)));
     e.when(e.less(e.i32(0), size), [&] {
       Value expert = e.toIndex(e.load(tileTable, base)), first = e.load(tileTable, e.add(base, e.index(1)));
@@ -282,10 +292,10 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   kernel::ActivationsType inputType = context.activationsType(width(getInput()), quantized);
   kernel::ActivationsType innerType = context.activationsType(inner, downType.isQuantized());
   Value innerRows = context.allocate(assignments * innerType.getTokenBytes());
-  auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile),
+  auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile) + order,
                                {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
                                [&](Emit &e, ValueRange arguments) {
-                                 Value block = e.programId(kernel::Dimension::y);
+                                 Value block = e.programId(blockDimension);
                                  withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
                                    SmallVector<Value> records;
                                    for (Value number : assignment)
@@ -299,7 +309,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                                    }
                                  });
                                });
-  context.dispatch(gateUp, {bound, context.constant(gateType.getRowBlocks())},
+  context.dispatch(gateUp, gridOf(gateType.getRowBlocks()),
                    {context.weights(getGateAttr()), context.weights(getUpAttr()), input, tiles, list, innerRows}, {},
                    Twine("experts gate_up ") + shape);
 
@@ -307,10 +317,10 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   int64_t streams = std::min(tile == 1 ? context.schedule.weightStreams : 1, downType.getRowBlocks());
   Value outputs = context.allocate(assignments * (4 * pitch));
   auto downKernel =
-      context.kernel("experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile),
+      context.kernel("experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile) + order,
                      {downType, innerType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 0,
                      [&](Emit &e, ValueRange arguments) {
-                       Value rowTile = e.programId(kernel::Dimension::y);
+                       Value rowTile = e.programId(blockDimension);
                        SmallVector<Value> blocks;
                        for (int64_t r = 0; r < streams; ++r)
                          blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)),
@@ -323,7 +333,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
                                           e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
                        });
                      });
-  context.dispatch(downKernel, {bound, context.constant((downType.getRowBlocks() + streams - 1) / streams)},
+  context.dispatch(downKernel, gridOf((downType.getRowBlocks() + streams - 1) / streams),
                    {context.weights(getDownAttr()), innerRows, tiles, list, outputs}, {},
                    Twine("experts down ") + shape);
 
