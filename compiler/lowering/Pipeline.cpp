@@ -9,7 +9,7 @@
 namespace freeport {
 
 void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target) {
-  passes.addPass(graph::createLowerGraphPass(target.weightStreams, target.tokensPerTile));
+  passes.addPass(graph::createLowerGraphPass(target.weightRun, target.tokensPerTile));
   passes.addPass(mlir::createCanonicalizerPass());
   passes.addPass(mlir::createCSEPass());
 }

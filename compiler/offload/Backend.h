@@ -23,8 +23,8 @@ struct Executable {
 
 /// What schedules need to know of a target: data, not code.
 struct TargetDescription {
-  /// Row blocks that one program of a single-token linear walks together.
-  int64_t weightStreams = 4;
+  /// Row blocks of an expert's gate that one program of a single token reads before it reads up's.
+  int64_t weightRun = 1;
   /// Tokens that one program of a linear works on, in steps of few (2 to 31) and of many tokens.
   int64_t tokensPerTile[2] = {4, 16};
 };

@@ -179,7 +179,6 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
   kernel::WeightsType type = weightsType(linear.weights);
   kernel::ActivationsType inputType = activationsType(type.getInputs(), type.isQuantized());
   int64_t tile = schedule.tokensPerTile;
-  int64_t streams = std::min(tile == 1 ? schedule.weightStreams : 1, type.getRowBlocks());
   const View &out = linear.out;
   bool masked = linear.parts > 1 || out.pitch % 32 != 0;
   SmallVector<Type> types = {type, inputType, f32Buffer()};
@@ -189,8 +188,7 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
   stream << "linear_" << linear.weights.getFormat() << "_";
   if (type.isBank())
     stream << type.getEntries() << "x";
-  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << streams << "x" << tile << "_to_" << out.offset
-         << "_" << out.pitch;
+  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << tile << "_to_" << out.offset << "_" << out.pitch;
   if (type.isBank())
     stream << "_stride_" << type.getEntryStride() << "_" << linear.partStride;
   if (linear.bias) {
@@ -204,40 +202,35 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
     stream << "_residual_" << linear.residual->offset << "_" << linear.residual->pitch;
   }
   auto function = kernel(name, types, 1, [&](Emit &e, ValueRange arguments) {
-    Value rowTile = e.programId(kernel::Dimension::y), tokenTile = e.programId(kernel::Dimension::x);
+    Value block = e.programId(kernel::Dimension::y), tokenTile = e.programId(kernel::Dimension::x);
     Value part = type.isBank() ? e.programId(kernel::Dimension::z) : Value();
-    Value count = arguments.back(), lastBlock = e.index(type.getRowBlocks() - 1);
-    SmallVector<Value> blocks, tokenRows, records;
-    for (int64_t r = 0; r < streams; ++r)
-      blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)), lastBlock));
+    Value count = arguments.back();
+    SmallVector<Value> tokenRows, records;
     for (int64_t t = 0; t < tile; ++t) {
       Value row = e.add(e.mul(tokenTile, e.index(tile)), e.index(t));
       tokenRows.push_back(tile == 1 ? row : e.min(row, e.sub(count, e.index(1))));
       records.push_back(part ? e.add(e.mul(tokenRows.back(), e.index(linear.parts)), part) : tokenRows.back());
     }
-    Value sums = e.spanDots(arguments[0], part, blocks, arguments[1], records);
-    for (int64_t r = 0; r < streams; ++r) {
-      Value column = e.mul(blocks[r], e.index(32));
-      Value mask = e.mask(blocks[r], type.getRows());
-      Value bias = linear.bias ? e.loadLanes(arguments[3], column, mask) : Value();
-      for (int64_t t = 0; t < tile; ++t) {
-        Value value = e.lanesOf(sums, r, t);
-        if (bias)
-          value = e.add(value, bias);
-        if (linear.residual) {
-          Value base = e.add(e.mul(tokenRows[t], e.index(linear.residual->pitch)), column);
-          base = e.add(base, e.index(linear.residual->offset));
-          value = e.add(e.loadLanes(arguments[linear.bias ? 4 : 3], base, mask), value);
-        }
-        Value base = e.add(e.add(e.mul(tokenRows[t], e.index(out.pitch)), column), e.index(out.offset));
-        if (part)
-          base = e.add(base, e.mul(part, e.index(linear.partStride)));
-        e.storeLanes(value, arguments[2], base, masked ? mask : Value());
+    Value sums = e.spanDots(arguments[0], part, block, arguments[1], records);
+    Value column = e.mul(block, e.index(32)), mask = e.mask(block, type.getRows());
+    Value bias = linear.bias ? e.loadLanes(arguments[3], column, mask) : Value();
+    for (int64_t t = 0; t < tile; ++t) {
+      Value value = e.lanesOf(sums, 0, t);
+      if (bias)
+        value = e.add(value, bias);
+      if (linear.residual) {
+        Value base = e.add(e.mul(tokenRows[t], e.index(linear.residual->pitch)), column);
+        base = e.add(base, e.index(linear.residual->offset));
+        value = e.add(e.loadLanes(arguments[linear.bias ? 4 : 3], base, mask), value);
       }
+      Value base = e.add(e.add(e.mul(tokenRows[t], e.index(out.pitch)), column), e.index(out.offset));
+      if (part)
+        base = e.add(base, e.mul(part, e.index(linear.partStride)));
+      e.storeLanes(value, arguments[2], base, masked ? mask : Value());
     }
   });
   // Tokens first: programs that follow each other work on the same weights, which are still in a cache.
-  SmallVector<AffineExpr> grid = {out.rows.ceilDiv(tile), constant((type.getRowBlocks() + streams - 1) / streams)};
+  SmallVector<AffineExpr> grid = {out.rows.ceilDiv(tile), constant(type.getRowBlocks())};
   if (type.isBank())
     grid.push_back(constant(linear.parts));
   dispatch(function, grid, buffers, {out.rows}, implements);

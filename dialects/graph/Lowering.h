@@ -11,8 +11,8 @@ namespace freeport::graph {
 /// What schedules need to know; from the target's description.
 struct Schedule {
   int64_t tokensPerTile = 1; ///< tokens that one program of a linear works on
-  int64_t weightStreams = 1; ///< row blocks that one program of a single-token linear walks together
-  bool prompts = false;      ///< tokens that follow each other are mostly of one sequence
+  int64_t weightRun = 1; ///< row blocks of an expert's gate that a single token's program reads before it reads up's
+  bool prompts = false;  ///< tokens that follow each other are mostly of one sequence
 };
 
 /// Rows of f32 in memory: row t's element i lies at element `t * pitch + offset + i`.
@@ -100,6 +100,6 @@ private:
 };
 
 /// `tokensPerTile`: in steps of few and of many tokens.
-std::unique_ptr<mlir::Pass> createLowerGraphPass(int64_t weightStreams, llvm::ArrayRef<int64_t> tokensPerTile);
+std::unique_ptr<mlir::Pass> createLowerGraphPass(int64_t weightRun, llvm::ArrayRef<int64_t> tokensPerTile);
 
 } // namespace freeport::graph

@@ -12,7 +12,7 @@ constexpr int64_t kMaximumLocalBytes = 1 << 20;
 class CpuBackend : public Backend {
 public:
   llvm::StringRef name() const override { return "cpu"; }
-  TargetDescription describe() const override { return {/*weightStreams=*/1, /*tokensPerTile=*/{4, 16}}; }
+  TargetDescription describe() const override { return {/*weightRun=*/4, /*tokensPerTile=*/{4, 16}}; }
 
   llvm::Error supports(mlir::Operation *kernel) const override {
     int64_t bytes = 0;

@@ -11,7 +11,7 @@ namespace {
 class VulkanBackend : public Backend {
 public:
   llvm::StringRef name() const override { return "vulkan"; }
-  TargetDescription describe() const override { return {/*weightStreams=*/4, /*tokensPerTile=*/{4, 16}}; }
+  TargetDescription describe() const override { return {/*weightRun=*/1, /*tokensPerTile=*/{4, 16}}; }
   std::vector<std::string> profiles() const override {
     std::vector<std::string> names;
     for (const vulkan::Profile &profile : vulkan::profiles())

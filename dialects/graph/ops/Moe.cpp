@@ -292,48 +292,50 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
   kernel::ActivationsType inputType = context.activationsType(width(getInput()), quantized);
   kernel::ActivationsType innerType = context.activationsType(inner, downType.isQuantized());
   Value innerRows = context.allocate(assignments * innerType.getTokenBytes());
-  auto gateUp = context.kernel("experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(tile) + order,
-                               {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
-                               [&](Emit &e, ValueRange arguments) {
-                                 Value block = e.programId(blockDimension);
-                                 withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
-                                   SmallVector<Value> records;
-                                   for (Value number : assignment)
-                                     records.push_back(e.div(number, e.index(top)));
-                                   Value gates = e.spanDots(arguments[0], expert, block, arguments[2], records);
-                                   Value ups = e.spanDots(arguments[1], expert, block, arguments[2], records);
-                                   for (auto [number, record] : llvm::enumerate(assignment)) {
-                                     Value lanes = e.mul(e.flush(e.silu(e.lanesOf(gates, 0, number))),
-                                                         e.flush(e.lanesOf(ups, 0, number)));
-                                     e.storeGroup(lanes, arguments[5], record, block);
-                                   }
-                                 });
-                               });
-  context.dispatch(gateUp, gridOf(gateType.getRowBlocks()),
+  // One token reads longer runs of gate before it turns to up.
+  int64_t run = tile == 1 ? std::min(context.schedule.weightRun, gateType.getRowBlocks()) : 1;
+  int64_t runs = (gateType.getRowBlocks() + run - 1) / run;
+  auto gateUp = context.kernel(
+      "experts_gate_up_" + shape + "_top_" + Twine(top) + "_tile_" + Twine(run) + "x" + Twine(tile) + order,
+      {gateType, gateType, inputType, context.i32Buffer(), context.i32Buffer(), innerType}, 0,
+      [&](Emit &e, ValueRange arguments) {
+        Value first = e.mul(e.programId(blockDimension), e.index(run)), last = e.index(gateType.getRowBlocks() - 1);
+        withTile(e, arguments[3], arguments[4], [&](Value expert, ArrayRef<Value> assignment) {
+          SmallVector<Value> records, blocks, gates;
+          for (Value number : assignment)
+            records.push_back(e.div(number, e.index(top)));
+          for (int64_t i = 0; i < run; ++i) {
+            blocks.push_back(e.min(e.add(first, e.index(i)), last));
+            gates.push_back(e.spanDots(arguments[0], expert, blocks[i], arguments[2], records));
+          }
+          for (auto [block, gate] : llvm::zip_equal(blocks, gates)) {
+            Value ups = e.spanDots(arguments[1], expert, block, arguments[2], records);
+            for (auto [number, record] : llvm::enumerate(assignment)) {
+              Value lanes = e.mul(e.flush(e.silu(e.lanesOf(gate, 0, number))), e.flush(e.lanesOf(ups, 0, number)));
+              e.storeGroup(lanes, arguments[5], record, block);
+            }
+          }
+        });
+      });
+  context.dispatch(gateUp, gridOf(runs),
                    {context.weights(getGateAttr()), context.weights(getUpAttr()), input, tiles, list, innerRows}, {},
                    Twine("experts gate_up ") + shape);
 
   int64_t pitch = (hidden + 31) / 32 * 32;
-  int64_t streams = std::min(tile == 1 ? context.schedule.weightStreams : 1, downType.getRowBlocks());
   Value outputs = context.allocate(assignments * (4 * pitch));
   auto downKernel =
-      context.kernel("experts_down_" + shape + "_tile_" + Twine(streams) + "x" + Twine(tile) + order,
+      context.kernel("experts_down_" + shape + "_tile_" + Twine(tile) + order,
                      {downType, innerType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 0,
                      [&](Emit &e, ValueRange arguments) {
-                       Value rowTile = e.programId(blockDimension);
-                       SmallVector<Value> blocks;
-                       for (int64_t r = 0; r < streams; ++r)
-                         blocks.push_back(e.min(e.add(e.mul(rowTile, e.index(streams)), e.index(r)),
-                                                e.index(downType.getRowBlocks() - 1)));
+                       Value block = e.programId(blockDimension);
                        withTile(e, arguments[2], arguments[3], [&](Value expert, ArrayRef<Value> assignment) {
-                         Value sums = e.spanDots(arguments[0], expert, blocks, arguments[1], assignment);
-                         for (int64_t r = 0; r < streams; ++r)
-                           for (auto [number, record] : llvm::enumerate(assignment))
-                             e.storeLanes(e.lanesOf(sums, r, number), arguments[4],
-                                          e.add(e.mul(record, e.index(pitch)), e.mul(blocks[r], e.index(32))));
+                         Value sums = e.spanDots(arguments[0], expert, block, arguments[1], assignment);
+                         for (auto [number, record] : llvm::enumerate(assignment))
+                           e.storeLanes(e.lanesOf(sums, 0, number), arguments[4],
+                                        e.add(e.mul(record, e.index(pitch)), e.mul(block, e.index(32))));
                        });
                      });
-  context.dispatch(downKernel, gridOf((downType.getRowBlocks() + streams - 1) / streams),
+  context.dispatch(downKernel, gridOf(downType.getRowBlocks()),
                    {context.weights(getDownAttr()), innerRows, tiles, list, outputs}, {},
                    Twine("experts down ") + shape);
 

@@ -20,8 +20,8 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(LowerGraph)
   LowerGraph() = default;
   LowerGraph(const LowerGraph &other) : PassWrapper(other) {}
-  LowerGraph(int64_t streams, ArrayRef<int64_t> tiles) {
-    weightStreams = streams;
+  LowerGraph(int64_t run, ArrayRef<int64_t> tiles) {
+    weightRun = run;
     tokensPerTile = tiles;
   }
   StringRef getArgument() const override { return DEBUG_TYPE; }
@@ -31,8 +31,8 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
   }
   ListOption<int64_t> tokensPerTile{*this, "tokens-per-tile",
                                     llvm::cl::desc("Tokens that a program works on in steps of few and of many")};
-  Option<int64_t> weightStreams{*this, "weight-streams", llvm::cl::init(4),
-                                llvm::cl::desc("Row blocks that a single-token linear walks together")};
+  Option<int64_t> weightRun{*this, "weight-run", llvm::cl::init(1),
+                            llvm::cl::desc("Row blocks of an expert's gate that a single token reads before up's")};
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -56,7 +56,7 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
     for (const auto &tokens : classes) {
       auto variant = builder.create<launch::VariantOp>(step.getLoc(), tokens.first, tokens.last);
       variant.getBody().emplaceBlock();
-      LoweringContext context(module, variant, {tokens.tile, int64_t(weightStreams), tokens.first >= kManyTokens});
+      LoweringContext context(module, variant, {tokens.tile, int64_t(weightRun), tokens.first >= kManyTokens});
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;
@@ -76,8 +76,8 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
 
 } // namespace
 
-std::unique_ptr<Pass> createLowerGraphPass(int64_t weightStreams, ArrayRef<int64_t> tokensPerTile) {
-  return std::make_unique<LowerGraph>(weightStreams, tokensPerTile);
+std::unique_ptr<Pass> createLowerGraphPass(int64_t weightRun, ArrayRef<int64_t> tokensPerTile) {
+  return std::make_unique<LowerGraph>(weightRun, tokensPerTile);
 }
 
 } // namespace freeport::graph

@@ -7,14 +7,14 @@
 //--- lower.mlir
 // CHECK: launch.variant tokens 1 to 1
 // CHECK: launch.dispatch @activations_i8_40
-// CHECK: launch.dispatch @linear_q8_70x40_tile_3x1
+// CHECK: launch.dispatch @linear_q8_70x40_tile_1_
 // CHECK: launch.variant tokens 2 to 31
-// CHECK: launch.dispatch @linear_q8_70x40_tile_1x4
+// CHECK: launch.dispatch @linear_q8_70x40_tile_4_
 // CHECK: launch.variant tokens 32 to 512
-// CHECK: launch.dispatch @linear_q8_70x40_tile_1x16
+// CHECK: launch.dispatch @linear_q8_70x40_tile_16_
 // CHECK-LABEL: kernel.func @activations_i8_40
 // CHECK: kernel.store_group %{{.+}} scale %{{.+}} sum
-// CHECK-LABEL: kernel.func @linear_q8_70x40_tile_3x1
+// CHECK-LABEL: kernel.func @linear_q8_70x40_tile_1_
 // CHECK: kernel.span_dot
 // CHECK: arith.addf
 // CHECK: kernel.store_lanes
