@@ -167,9 +167,10 @@ llvm::Error Checkpoint::openFolder() {
 
 llvm::Error Checkpoint::sortTensors() {
   llvm::sort(all, [](auto &a, auto &b) { return a.name < b.name; });
-  for (auto [before, after] : llvm::zip(all, llvm::drop_begin(all)))
-    if (before.name == after.name)
-      return createStringError(paths[after.file] + ": tensor '" + after.name + "' is also in " + paths[before.file]);
+  for (size_t i = 1; i < all.size(); ++i)
+    if (all[i - 1].name == all[i].name)
+      return createStringError(paths[all[i].file] + ": tensor '" + all[i].name + "' is also in " +
+                               paths[all[i - 1].file]);
   return llvm::Error::success();
 }
 

@@ -235,9 +235,9 @@ llvm::Expected<GgufHeader> parseGgufHeader(llvm::StringRef path, llvm::StringRef
     order.push_back(&tensor);
   }
   llvm::sort(order, [](auto *a, auto *b) { return a->offset < b->offset; });
-  for (auto [before, after] : llvm::zip(order, llvm::drop_begin(order)))
-    if (before->offset + before->size > after->offset) {
-      reader.fail("tensor '" + after->name + "': expects data of its own, got bytes of '" + before->name + "'");
+  for (size_t i = 1; i < order.size(); ++i)
+    if (order[i - 1]->offset + order[i - 1]->size > order[i]->offset) {
+      reader.fail("tensor '" + order[i]->name + "': expects data of its own, got bytes of '" + order[i - 1]->name + "'");
       return reader.error();
     }
   return header;
