@@ -34,9 +34,9 @@ public:
       return Status(Code::kUnsupported, fmt::format("manifest: expects version {}, got {}; compile the checkpoint with "
                                                     "this build",
                                                     kFormatVersion, manifest_.format_version()));
-    if (manifest_.numerics()->string_view() != "portable")
-      return Status(Code::kUnsupported, fmt::format("manifest: expects 'portable' numerics, got '{}'",
-                                                    manifest_.numerics()->string_view()));
+    if (const auto numerics = manifest_.numerics()->string_view(); numerics != "portable" && numerics != "fast")
+      return Status(Code::kUnsupported,
+                    fmt::format("manifest: expects 'portable' or 'fast' numerics, got '{}'", numerics));
     if (manifest_.vocabulary_size() < 1 || manifest_.vocabulary_size() > kLargestVocabulary)
       return corrupt("expects a vocabulary of 1 to 2^24 tokens, got {}", manifest_.vocabulary_size());
     if (manifest_.maximum_context() < 1 || manifest_.maximum_context() >= kContextEnd)

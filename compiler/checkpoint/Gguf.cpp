@@ -237,7 +237,8 @@ llvm::Expected<GgufHeader> parseGgufHeader(llvm::StringRef path, llvm::StringRef
   llvm::sort(order, [](auto *a, auto *b) { return a->offset < b->offset; });
   for (size_t i = 1; i < order.size(); ++i)
     if (order[i - 1]->offset + order[i - 1]->size > order[i]->offset) {
-      reader.fail("tensor '" + order[i]->name + "': expects data of its own, got bytes of '" + order[i - 1]->name + "'");
+      reader.fail("tensor '" + order[i]->name + "': expects data of its own, got bytes of '" + order[i - 1]->name +
+                  "'");
       return reader.error();
     }
   return header;

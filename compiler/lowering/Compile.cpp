@@ -94,6 +94,9 @@ llvm::Error Compilation::run() {
   if (options.stop_after && !stages.count(options.stop_after))
     return createStringError("expects --stop-after graph, kernel or launch, got '" + std::string(options.stop_after) +
                              "'");
+  llvm::StringRef numerics = options.numerics;
+  if (numerics != "portable" && numerics != "fast")
+    return createStringError("expects --numerics portable or fast, got '" + numerics.str() + "'");
   progress("reading the checkpoint");
   auto checkpoint = checkpoint::Checkpoint::open(options.checkpoint);
   if (!checkpoint)
@@ -149,6 +152,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
       if (!progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
         return createStringError("cancelled");
       OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());
+      if (llvm::StringRef(options.numerics) == "fast")
+        (*kernels)->setAttr(kFastNumerics, UnitAttr::get(launch.getContext()));
       for (auto function : launch.getOps<kernel::FuncOp>())
         kernels->push_back(function->clone());
       if (llvm::Error error =
@@ -197,8 +202,9 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
     *target = text->value_or("");
   }
   parts.weights = weights;
+  parts.numerics = options.numerics;
   parts.checkpointName = llvm::sys::path::filename(llvm::StringRef(options.checkpoint).rtrim('/')).str();
-  parts.options = "--weights " + parts.weights;
+  parts.options = "--weights " + parts.weights + (parts.numerics == "fast" ? " --numerics fast" : "");
   return writer->finish(buildManifest(launch, model, parts));
 }
 

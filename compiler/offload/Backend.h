@@ -29,6 +29,10 @@ struct TargetDescription {
   int64_t tokensPerTile[2] = {4, 16};
 };
 
+/// On a module of kernels: it may fuse and approximate (`fast` numerics), where nothing is said multiplications and
+/// additions round one by one. A backend may ignore it.
+constexpr llvm::StringLiteral kFastNumerics = "freeport.fast_numerics";
+
 class Backend {
 public:
   virtual ~Backend() = default;

@@ -246,7 +246,7 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto provenance =
       schema::CreateProvenance(b, compiler, checkpointName, family, options, b.CreateVectorOfStrings(model.leftOut),
                                b.CreateVectorOfStrings(model.notes));
-  auto numerics = b.CreateString("portable"), weights = b.CreateString(parts.weights);
+  auto numerics = b.CreateString(parts.numerics), weights = b.CreateString(parts.weights);
   auto parameterVector = b.CreateVector(parameterTables);
   auto stateVector = b.CreateVector(stateTables);
   auto kernelVector = b.CreateVector(kernelTables);

@@ -14,7 +14,7 @@ struct ManifestParts {
   std::vector<std::pair<std::string, std::pair<Executable, FileSegment>>> executables; ///< by backend
   FileSegment graph;
   std::optional<FileSegment> tokenizer, tokenizerConfig, chatTemplate;
-  std::string weights, checkpointName, options;
+  std::string weights, numerics, checkpointName, options;
   std::string configText, generationText; ///< config.json and generation_config.json, for tokens and sampling defaults
 };
 

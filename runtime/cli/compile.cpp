@@ -14,7 +14,7 @@ namespace freeport::cli {
 namespace {
 
 struct CompileArguments {
-  std::string checkpoint, output, weights, targets = "cpu", dump_stages, stop_after;
+  std::string checkpoint, output, weights, numerics = "portable", targets = "cpu", dump_stages, stop_after;
 };
 
 int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
@@ -75,6 +75,7 @@ int compile(const CompileArguments &arguments) {
     fp_compile_options options = {arguments.checkpoint.c_str(),
                                   arguments.output.c_str(),
                                   arguments.weights.c_str(),
+                                  arguments.numerics.c_str(),
                                   arguments.targets.c_str(),
                                   text(arguments.dump_stages),
                                   text(arguments.stop_after),
@@ -106,6 +107,11 @@ void add_compile(CLI::App &app, Action &action) {
   verb->add_option("--weights", arguments->weights,
                    "Format of the large matrices: q4, q8, f16, bf16, f32, or keep, each as it is stored (default: keep "
                    "for GGUF files, q4 for folders)");
+  verb->add_option("--numerics", arguments->numerics,
+                   "portable: the same bits on every device; fast: devices may fuse multiplications with additions, so "
+                   "that bits differ (freeport compare tells how far)")
+      ->check(CLI::IsMember({"portable", "fast"}))
+      ->capture_default_str();
   verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")
       ->capture_default_str();
   verb->add_option("--dump-stages", arguments->dump_stages,

@@ -153,11 +153,17 @@ Result<std::vector<Candidate>> open_all(const VerifyArguments &arguments,
 
 Status verify(const VerifyArguments &arguments, bool &equal) {
   FP_ASSIGN_OR_RETURN(const std::shared_ptr<const Package> package, Package::open(arguments.model));
+  if (package->manifest().numerics()->string_view() != "portable")
+    return Status(
+        Code::kInvalidArgument,
+        fmt::format("{}: expects portable numerics, got {}, whose bits differ between devices; freeport compare "
+                    "tells how far",
+                    arguments.model, package->manifest().numerics()->string_view()));
   FP_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, prompt_ids(arguments, *package));
   FP_ASSIGN_OR_RETURN(const std::vector<Candidate> candidates, open_all(arguments, package));
   fmt::print("{} tokens, {} logits each, bit for bit against {}\n\n", ids.size(), package->manifest().vocabulary_size(),
              candidates[0].name);
-  fmt::print("{:<12} {:<12} {:>16} {:>16} {:>10}\n", "device", "target", kWays[0].name, kWays[1].name, "seconds");
+  fmt::print("{:<12} {:<22} {:>14} {:>16} {:>10}\n", "device", "target", kWays[0].name, kWays[1].name, "seconds");
   std::vector<float> expected;
   std::vector<std::pair<const Candidate *, const Way *>> wrong;
   for (const Candidate &candidate : candidates) {
@@ -175,7 +181,7 @@ Status verify(const VerifyArguments &arguments, bool &equal) {
         wrong.push_back({&candidate, &way});
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fmt::print("{:<12} {:<12} {:>16} {:>16} {:>10.2f}\n", candidate.name, candidate.model->target(), verdicts[0],
+    fmt::print("{:<12} {:<22} {:>14} {:>16} {:>10.2f}\n", candidate.name, candidate.model->target(), verdicts[0],
                verdicts[1], seconds);
   }
   equal = wrong.empty();

@@ -60,6 +60,7 @@ public:
     const fp_compile_options options = {.checkpoint = checkpoint.c_str(),
                                         .output = output.c_str(),
                                         .weights = weights.c_str(),
+                                        .numerics = "portable",
                                         .targets = targets.c_str(),
                                         .dump_stages = nullptr,
                                         .stop_after = nullptr,

@@ -312,6 +312,23 @@ def test_compare_tells_how_far_apart_two_packages_are(tmp_path):
     assert done.returncode == 1 and done.stdout == "" and "error: " in done.stderr
 
 
+def test_fast_numerics_differ_a_little(tmp_path):
+    """On the CPU, which fuses; the reference knows one arithmetic only."""
+    portable, fast = package("tiny-moe", "f32"), tmp_path / "fast.port"
+    succeed("compile", checkpoint("tiny-moe"), "-o", fast, "--weights", "f32", "--numerics", "fast")
+    assert json.loads(succeed("inspect", fast, "--json").stdout)["numerics"] == "fast"
+    ids = list(range(100, 140))
+    expected, found = logits(portable, ids), logits(fast, ids)
+    assert not np.array_equal(expected, found)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_array_equal(found, logits(fast, ids, chunk=7, threads=1))
+    np.testing.assert_array_equal(logits(fast, ids, device="reference"), expected)
+    done = freeport("verify", fast)
+    assert done.returncode == 1 and "expects portable numerics, got fast" in done.stderr
+    done = freeport("compile", checkpoint("tiny-moe"), "-o", fast, "--numerics", "quick")
+    assert done.returncode == 2 and "quick" in done.stderr
+
+
 def test_profile_times_every_dispatch(tmp_path):
     path = package("tiny-moe", "q4")
     trace = tmp_path / "trace.json"

@@ -242,7 +242,7 @@ TEST_F(PackageTest, MayLackWhatIsOptional) {
 
 TEST_F(PackageTest, RefusesNumbersOfTheModel) {
   refuse([](Fields &f) { f.version = 2; }, "version 1", Code::kUnsupported);
-  refuse([](Fields &f) { f.numerics = "fast"; }, "portable", Code::kUnsupported);
+  refuse([](Fields &f) { f.numerics = "quick"; }, "portable", Code::kUnsupported);
   refuse([](Fields &f) { f.vocabulary = 0; }, "vocabulary");
   refuse([](Fields &f) { f.vocabulary = UINT64_MAX; }, "vocabulary");
   refuse([](Fields &f) { f.vocabulary = 41; }, "logits of 164 bytes a row, got 480 for 3 rows");

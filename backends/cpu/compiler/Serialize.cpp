@@ -46,7 +46,7 @@ struct Unit {
   std::string failure;
 };
 
-std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, std::string &failure) {
+std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, bool fast, std::string &failure) {
   static const bool initialized = [] {
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
@@ -59,7 +59,8 @@ std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, std::st
   if (!target)
     return nullptr;
   TargetOptions options;
-  options.AllowFPOpFusion = FPOpFusion::Strict; // portable numerics: multiply and add round separately
+  // In portable numerics, multiply and add round separately.
+  options.AllowFPOpFusion = fast ? FPOpFusion::Fast : FPOpFusion::Strict;
   return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(target->createTargetMachine(
       kTriple, profile.processor, profile.features, options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
 }
@@ -100,8 +101,8 @@ bool emitObject(Module &module, LLVMTargetMachine &machine, SmallVectorImpl<char
   return true;
 }
 
-void compile(Unit &unit, const Profile &profile) {
-  std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, unit.failure);
+void compile(Unit &unit, const Profile &profile, bool fast) {
+  std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, fast, unit.failure);
   if (!machine)
     return;
   unit.module->setTargetTriple(kTriple);
@@ -183,6 +184,7 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
 Expected<Executable> serialize(mlir::ModuleOp module, const Profile &profile) {
   mlir::registerBuiltinDialectTranslation(*module.getContext());
   mlir::registerLLVMDialectTranslation(*module.getContext());
+  const bool fast = module->hasAttr(kFastNumerics);
   std::vector<std::unique_ptr<Unit>> units;
   for (auto function : module.getOps<mlir::LLVM::LLVMFuncOp>()) {
     auto unit = std::make_unique<Unit>();
@@ -193,7 +195,7 @@ Expected<Executable> serialize(mlir::ModuleOp module, const Profile &profile) {
       return createStringError("cpu: internal error: no LLVM IR for kernel " + function.getName());
     units.push_back(std::move(unit));
   }
-  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number], profile); });
+  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number], profile, fast); });
   for (const std::unique_ptr<Unit> &unit : units)
     if (!unit->failure.empty())
       return createStringError("cpu: " + unit->module->getName() + ": " + unit->failure);
