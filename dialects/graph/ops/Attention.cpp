@@ -94,10 +94,9 @@ LogicalResult RopeOp::lower(LoweringContext &context) {
 /// Queries whose sums stay in registers together: each key and value is then loaded and widened once for all of them.
 constexpr int64_t kQueriesTogether = 4;
 
-/// How many of `heads` heads that read the same keys one program works on. More heads read memory less often; a step of
-/// one token wants programs for every core instead.
-static int64_t headsPerProgram(const LoweringContext &context, int64_t heads) {
-  int64_t count = context.schedule.tokensPerTile == 1 ? kQueriesTogether / 2 : kQueriesTogether;
+/// How many of `heads` heads that read the same keys one program works on.
+static int64_t headsPerProgram(int64_t heads) {
+  int64_t count = kQueriesTogether;
   while (heads % count)
     count /= 2;
   return count;
@@ -388,7 +387,7 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
 
   View out = context.allocateRows(getResult(), query.rows);
   float scale = getScale().convertToFloat();
-  int64_t together = headsPerProgram(context, heads / keyHeads);
+  int64_t together = headsPerProgram(heads / keyHeads);
   int64_t tokens = context.schedule.prompts ? kQueriesTogether / together : 1;
   auto function = context.kernel(
       "attention_" + shape + place(query) + "_tile_" + Twine(tokens) + "x" + Twine(together) + "_scale_" +
@@ -523,7 +522,7 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
   kernel::ActivationsType outType = context.activationsType(rank, /*quantized=*/false);
   Value attended = context.allocate(query.rows * (heads * outType.getTokenBytes()));
   float scale = getScale().convertToFloat();
-  int64_t together = headsPerProgram(context, heads);
+  int64_t together = headsPerProgram(heads);
   auto function = context.kernel(
       "latent_attention_" + shape + place(query) + "_heads_" + Twine(together) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
