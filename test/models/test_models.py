@@ -100,3 +100,11 @@ def test_same_bits(name, weights):
         found = logits(path, ids, device, threads, chunk)
         wrong = np.argwhere((found.view(np.uint32) != expected.view(np.uint32)).any(-1)).ravel()
         assert wrong.size == 0, f"{way}: tokens {wrong.tolist()} differ from the reference device's"
+
+
+def test_tokens_of_one_tile_may_end_in_different_spans():
+    """Attention takes two of these tokens at a time; in steps of 33, one pair ends at keys 1023 and 1024, a span's border."""
+    path, ids = package("qwen3", "q4"), [(37 * i + 11) % 60 for i in range(1060)]
+    expected = logits(path, ids, device="reference", chunk=33)
+    for chunk in (1, 33, 512):
+        np.testing.assert_array_equal(logits(path, ids, chunk=chunk), expected)
