@@ -132,7 +132,8 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
   return {values[0], values[1]};
 }
 
-/// What one program works on: heads that read the same keys, of one token or of some that follow each other.
+/// What one program works on, at most kQueriesTogether queries: heads that read the same keys, of one token or of some
+/// that follow each other.
 struct QueryTile {
   int64_t heads;
   SmallVector<Value> positions; ///< of each token
@@ -201,45 +202,42 @@ SmallVector<Value> PageWalk::visit(int64_t first, int64_t count, Value base, Val
                                    Value firstOfSpan, ValueRange state) {
   if (reader.stage)
     reader.stage(base);
+  SmallVector<Value> scores = scoresOf(ArrayRef(tile.queries).slice(first, count), base);
+  SmallVector<Value> maxima, weights, sums;
+  for (Value score : scores) {
+    score = e.mul(score, e.f32(scale));
+    if (visible)
+      score = e.select(visible, score, e.f32Bits(0xFF800000));
+    maxima.push_back(e.reduce(kernel::ReduceKind::max, score));
+    weights.push_back(e.flush(e.exp(e.sub(score, maxima.back()))));
+  }
+  // As many blocks of the value at a time as stay in registers over the keys; values[block * count + query].
+  SmallVector<Value> values;
+  for (int64_t block = 0, blocks; block < reader.blocks; block += blocks) {
+    blocks = std::min(kQueriesTogether / count, reader.blocks - block);
+    SmallVector<Value> initial(blocks * count, e.zeroLanes());
+    initial.append(count, e.f32(0));
+    SmallVector<Value> current = e.loop(e.index(0), keys, initial, [&](Value key, ValueRange current) {
+      SmallVector<Value> weight, next;
+      for (Value lanes : weights)
+        weight.push_back(e.broadcast(lanes, key));
+      for (int64_t i = 0; i < blocks; ++i) {
+        Value value = reader.value(base, key, block + i);
+        for (int64_t j = 0; j < count; ++j)
+          next.push_back(e.add(current[i * count + j], e.mul(weight[j], value)));
+      }
+      for (int64_t j = 0; j < count; ++j)
+        next.push_back(e.add(current[blocks * count + j], weight[j]));
+      return next;
+    });
+    sums.assign(current.end() - count, current.end());
+    values.append(current.begin(), current.end() - count);
+  }
   SmallVector<Value> next;
-  for (int64_t from = 0, together; from < count; from += together) {
-    together = std::min(kQueriesTogether, count - from);
-    SmallVector<Value> scores = scoresOf(ArrayRef(tile.queries).slice(first + from, together), base);
-    SmallVector<Value> maxima, weights, sums;
-    for (Value score : scores) {
-      score = e.mul(score, e.f32(scale));
-      if (visible)
-        score = e.select(visible, score, e.f32Bits(0xFF800000));
-      maxima.push_back(e.reduce(kernel::ReduceKind::max, score));
-      weights.push_back(e.flush(e.exp(e.sub(score, maxima.back()))));
-    }
-    // As many blocks of the value at a time as stay in registers over the keys; values[block * together + query].
-    SmallVector<Value> values;
-    for (int64_t block = 0, blocks; block < reader.blocks; block += blocks) {
-      blocks = std::min(kQueriesTogether / together, reader.blocks - block);
-      SmallVector<Value> initial(blocks * together, e.zeroLanes());
-      initial.append(together, e.f32(0));
-      SmallVector<Value> current = e.loop(e.index(0), keys, initial, [&](Value key, ValueRange current) {
-        SmallVector<Value> weight, next;
-        for (Value lanes : weights)
-          weight.push_back(e.broadcast(lanes, key));
-        for (int64_t i = 0; i < blocks; ++i) {
-          Value value = reader.value(base, key, block + i);
-          for (int64_t j = 0; j < together; ++j)
-            next.push_back(e.add(current[i * together + j], e.mul(weight[j], value)));
-        }
-        for (int64_t j = 0; j < together; ++j)
-          next.push_back(e.add(current[blocks * together + j], weight[j]));
-        return next;
-      });
-      sums.assign(current.end() - together, current.end());
-      values.append(current.begin(), current.end() - together);
-    }
-    for (int64_t i = 0; i < together; ++i) {
-      Softmax merged = merge(e, firstOfSpan, stateOf(state, from + i), spans[first + from + i], {maxima[i], sums[i]},
-                             reader.blocks, [&](int64_t block) { return values[block * together + i]; });
-      next.append({merged.maximum, merged.sum});
-    }
+  for (int64_t i = 0; i < count; ++i) {
+    Softmax merged = merge(e, firstOfSpan, stateOf(state, i), spans[first + i], {maxima[i], sums[i]}, reader.blocks,
+                           [&](int64_t block) { return values[block * count + i]; });
+    next.append({merged.maximum, merged.sum});
   }
   return next;
 }
