@@ -8,12 +8,12 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 FREEPORT = ROOT / "build/bin/freeport"
@@ -56,7 +56,11 @@ class Store:
     def __init__(self, path):
         self.path = path
         self.figures = {}
-        for line in path.read_text().splitlines() if path.exists() else []:
+        text = path.read_text() if path.exists() else ""
+        if text and not text.endswith("\n"):
+            with path.open("a") as file:
+                file.write("\n")
+        for line in text.splitlines():
             try:
                 entry = json.loads(line)
                 self.figures[entry["key"]] = entry["value"]
@@ -131,10 +135,6 @@ def rates(store, build, folder, arguments):
                            "peak": max(pair["peak"] for pair in pairs), "compiled": compiled}
 
 
-def median(values):
-    return statistics.median(values)
-
-
 def rate_table(rows):
     yield "| model | test | depth | sequences | threads | llama.cpp, tokens/s | Freeport, tokens/s | ratio (lowest to highest) " \
           "| of read bandwidth | of multiply-add peak |"
@@ -156,7 +156,7 @@ def process_table(rows, store, build, folder, threads):
         mine = [row for row in rows if row["model"] == name and row["threads"] == threads]
         model, quantisation = name.split()
         package = model_file(folder, model, quantisation).with_suffix(".port")
-        ours = store.get(f"{build} {name} cold start", lambda: cold_start(package, threads))
+        ours = store.get(f"{build} {name} cold start -t {threads}", lambda: cold_start(package, threads))
         theirs = min(a["cold_start"] for row in mine for a, _ in row["pairs"])
         their_peak = max(a["peak_bytes"] for row in mine for a, _ in row["pairs"])
         compiled = mine[0]["compiled"]
