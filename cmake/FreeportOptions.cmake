@@ -1,6 +1,7 @@
 # Compiler options that every target of ours shares, and the two families of targets:
 # runtime targets (no exceptions, no RTTI, no LLVM) and compiler targets (MLIR's own settings).
 
+option(FREEPORT_COMPILER "Build the compiler, which needs MLIR; without it, packages still run" ON)
 option(FREEPORT_SANITIZE "Build with the address and undefined-behaviour sanitizers, and the fuzz targets" OFF)
 
 add_library(freeport_options INTERFACE)
@@ -28,18 +29,20 @@ target_compile_options(freeport_runtime_options INTERFACE $<$<COMPILE_LANGUAGE:C
 target_compile_definitions(freeport_runtime_options INTERFACE TBB_USE_EXCEPTIONS=0 JSON_NOEXCEPTION)
 
 # Compiler code: links MLIR and LLVM as shared libraries. Debian's 19.1.7 is built with RTTI, without exceptions.
-find_package(MLIR 19.1 REQUIRED CONFIG HINTS /usr/lib/llvm-19/lib/cmake/mlir)
-find_package(LLD REQUIRED CONFIG HINTS /usr/lib/llvm-19/lib/cmake/lld)
-list(APPEND CMAKE_MODULE_PATH ${MLIR_CMAKE_DIR} ${LLVM_CMAKE_DIR})
-include(TableGen)
-include(AddLLVM)
-include(AddMLIR)
-add_library(freeport_compiler_options INTERFACE)
-target_link_libraries(freeport_compiler_options INTERFACE freeport_options)
-target_include_directories(freeport_compiler_options SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS} ${MLIR_INCLUDE_DIRS})
-target_compile_options(freeport_compiler_options INTERFACE -fno-exceptions)
-separate_arguments(FREEPORT_LLVM_DEFINITIONS NATIVE_COMMAND "${LLVM_DEFINITIONS}")
-target_compile_options(freeport_compiler_options INTERFACE ${FREEPORT_LLVM_DEFINITIONS})
+if(FREEPORT_COMPILER)
+  find_package(MLIR 19.1 REQUIRED CONFIG HINTS /usr/lib/llvm-19/lib/cmake/mlir)
+  find_package(LLD REQUIRED CONFIG HINTS /usr/lib/llvm-19/lib/cmake/lld)
+  list(APPEND CMAKE_MODULE_PATH ${MLIR_CMAKE_DIR} ${LLVM_CMAKE_DIR})
+  include(TableGen)
+  include(AddLLVM)
+  include(AddMLIR)
+  add_library(freeport_compiler_options INTERFACE)
+  target_link_libraries(freeport_compiler_options INTERFACE freeport_options)
+  target_include_directories(freeport_compiler_options SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS} ${MLIR_INCLUDE_DIRS})
+  target_compile_options(freeport_compiler_options INTERFACE -fno-exceptions)
+  separate_arguments(FREEPORT_LLVM_DEFINITIONS NATIVE_COMMAND "${LLVM_DEFINITIONS}")
+  target_compile_options(freeport_compiler_options INTERFACE ${FREEPORT_LLVM_DEFINITIONS})
+endif()
 
 # Libraries of Debian that both sides use.
 find_package(TBB REQUIRED)

@@ -1,38 +1,85 @@
-// One dispatch from kernel dialect to memory and back, over the two contracts of a backend and nothing else.
+// From the kernel dialect to memory and back, over the two contracts of a backend and nothing else.
 #include "test/conformance/RunKernel.h"
 
-#include "runtime/package_generated.h"
-#include "runtime/registry.h"
+#include "test/conformance/dispatch.h"
 
 #include "mlir/IR/OwningOpRef.h"
-#include "llvm/ADT/DenseMap.h"
-#include "llvm/ADT/ScopeExit.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/Support/raw_ostream.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace freeport {
 namespace {
 
-/// One open device of each backend, for the life of the process: opening one can take longer than a test.
-class Devices {
+/// The program that FREEPORT_DISPATCH_RUNNER names with its arguments, running for the life of the process.
+class Runner {
 public:
-  ~Devices() {
-    for (auto &[api, device] : open)
-      if (device)
-        api->close(device);
+  explicit Runner(const char *command) {
+    int requests[2], answers[2];
+    if (pipe2(requests, O_CLOEXEC) || pipe2(answers, O_CLOEXEC))
+      llvm::report_fatal_error("pipe failed");
+    std::signal(SIGPIPE, SIG_IGN);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, requests[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, answers[1], STDOUT_FILENO);
+    std::string line = std::string("exec ") + command, shell = "sh", option = "-c";
+    char *arguments[] = {shell.data(), option.data(), line.data(), nullptr};
+    if (posix_spawn(&process, "/bin/sh", &actions, nullptr, arguments, environ))
+      process = -1;
+    posix_spawn_file_actions_destroy(&actions);
+    close(requests[0]);
+    close(answers[1]);
+    to = requests[1];
+    from = answers[0];
   }
-  /// Null where it cannot be opened; `error` says why.
-  fp_device *find(const fp_device_api *api, fp_error &error) {
-    auto [known, fresh] = open.try_emplace(api, nullptr);
-    fp_device_options options = {"", 1, 0};
-    if (fresh && api->open(&options, &known->second, &error))
-      known->second = nullptr;
-    return known->second;
+  ~Runner() {
+    close(to);
+    close(from);
+    if (process > 0)
+      waitpid(process, nullptr, 0);
+  }
+
+  Result<bool> run(Dispatch &dispatch, std::string &why) {
+    nlohmann::json request, answer;
+    request["backend"] = dispatch.backend;
+    request["target"] = dispatch.target;
+    request["conditions"] = dispatch.conditions;
+    request["version"] = dispatch.version;
+    request["content"] = nlohmann::json::binary(dispatch.content);
+    request["kernel"] = dispatch.kernel;
+    request["buffers"] = nlohmann::json::array();
+    for (const Bytes &buffer : dispatch.buffers)
+      request["buffers"].push_back(nlohmann::json::binary(buffer));
+    request["scalars"] = dispatch.scalars;
+    request["grid"] = dispatch.grid;
+    if (!write_frame(to, request) || !read_frame(from, answer))
+      return Status(Code::kIo, "expects an answer of the program in FREEPORT_DISPATCH_RUNNER, got none");
+    if (std::string error = answer["error"]; !error.empty())
+      return Status(Code::kInternal, error);
+    for (size_t i = 0; i < dispatch.buffers.size(); ++i)
+      dispatch.buffers[i] = answer["buffers"][i].get_binary();
+    why = answer["why"];
+    return answer["ran"].get<bool>();
   }
 
 private:
-  llvm::DenseMap<const fp_device_api *, fp_device *> open;
+  pid_t process = -1;
+  int to, from;
 };
+
+/// Null where no runner is named.
+Runner *runner() {
+  static const char *command = std::getenv("FREEPORT_DISPATCH_RUNNER");
+  static std::unique_ptr<Runner> known = command ? std::make_unique<Runner>(command) : nullptr;
+  return known.get();
+}
 
 bool skip(const std::string &why) {
   static llvm::StringSet<> said;
@@ -46,7 +93,6 @@ bool skip(const std::string &why) {
 llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, mlir::ModuleOp module,
                                llvm::StringRef kernelName, std::vector<std::vector<char>> &buffers,
                                llvm::ArrayRef<int64_t> scalars, std::array<int64_t, 3> grid) {
-  static Devices devices;
   if (llvm::Error error = backend.supports(mlir::SymbolTable::lookupSymbolIn(module, kernelName)))
     return std::move(error);
   mlir::OwningOpRef<mlir::ModuleOp> copy = module.clone();
@@ -58,74 +104,29 @@ llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, 
   if (!executable)
     return executable.takeError();
 
-  const fp_device_api *api = find_device_api(backend.name().str());
-  if (!api)
-    return llvm::createStringError("expects a device called " + backend.name().str());
-  fp_error error = {};
-  auto failure = [&](const char *stage) {
-    return llvm::createStringError(backend.name().str() + ": " + stage + ": " + error.message);
-  };
-  std::vector<const char *> conditions;
-  for (const std::string &condition : executable->conditions)
-    conditions.push_back(condition.c_str());
-  fp_device *device = devices.find(api, error);
-  if (!device)
-    return skip(backend.name().str() + ": " + error.message);
-  if (const char *reason = api->rejects(device, executable->target.c_str(), conditions.data(), conditions.size()))
-    return skip((backend.name() + " " + profile + ": ").str() + reason);
-  std::vector<fp_memory *> memories;
-  fp_executable *loaded = nullptr;
-  fp_recording *recording = nullptr;
-  auto cleanUp = llvm::make_scope_exit([&] {
-    if (recording)
-      api->erase(device, recording);
-    if (loaded)
-      api->unload(device, loaded);
-    for (fp_memory *memory : memories)
-      api->release(device, memory);
-  });
-
-  std::vector<fp_binding> bindings;
-  for (std::vector<char> &buffer : buffers) {
-    fp_memory *memory = nullptr;
-    if (api->allocate(device, buffer.size(), &memory, &error))
-      return failure("allocate");
-    memories.push_back(memory);
-    if (api->write(device, memory, 0, buffer.data(), buffer.size(), &error))
-      return failure("write");
-    bindings.push_back({memory, 0, {nullptr, 0}, {nullptr, 0}});
-  }
-  std::string name = kernelName.str();
-  const char *names[] = {name.c_str()};
-  if (api->load(device, executable->content.data(), executable->content.size(), executable->version, names, 1, &loaded,
-                &error))
-    return failure("load");
-
-  auto constant = [](int64_t value) {
-    return fp_size_instruction{static_cast<int32_t>(package::SizeOpcode::constant), value};
-  };
-  std::vector<fp_size_instruction> code;
-  for (int64_t value : scalars)
-    code.push_back(constant(value));
-  for (int64_t value : grid)
-    code.push_back(constant(value));
-  std::vector<fp_size> sizes;
-  for (const fp_size_instruction &each : code)
-    sizes.push_back({&each, 1});
-  fp_command command = {};
-  command.kind = FP_COMMAND_DISPATCH;
-  std::copy_n(sizes.end() - 3, 3, command.grid);
-  command.bindings = bindings.data();
-  command.binding_count = bindings.size();
-  command.scalars = sizes.data();
-  command.scalar_count = scalars.size();
-  if (api->record(device, loaded, &command, 1, &recording, &error))
-    return failure("record");
-  if (api->replay(device, recording, nullptr, 0, &error))
-    return failure("replay");
+  Dispatch dispatch;
+  dispatch.backend = backend.name().str();
+  dispatch.target = executable->target;
+  dispatch.conditions = executable->conditions;
+  dispatch.version = executable->version;
+  dispatch.content.assign(executable->content.begin(), executable->content.end());
+  dispatch.kernel = kernelName.str();
+  for (const std::vector<char> &buffer : buffers)
+    dispatch.buffers.emplace_back(buffer.begin(), buffer.end());
+  dispatch.scalars.assign(scalars.begin(), scalars.end());
+  dispatch.grid = grid;
+  std::string why, whyElsewhere;
+  Result<bool> ran = run_dispatch(dispatch, why);
+  if (ran.ok() && !*ran && runner())
+    ran = runner()->run(dispatch, whyElsewhere);
+  if (!ran.ok())
+    return llvm::createStringError(std::string(ran.status().message()));
+  if (!*ran)
+    return skip((backend.name() + " " + profile + ": " + why +
+                 (whyElsewhere.empty() ? "" : "; in FREEPORT_DISPATCH_RUNNER: " + whyElsewhere))
+                    .str());
   for (size_t i = 0; i < buffers.size(); ++i)
-    if (api->read(device, buffers[i].data(), memories[i], 0, buffers[i].size(), &error))
-      return failure("read");
+    buffers[i].assign(dispatch.buffers[i].begin(), dispatch.buffers[i].end());
   return true;
 }
 

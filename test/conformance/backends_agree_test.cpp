@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <set>
 
 using namespace mlir;
 
@@ -66,17 +67,12 @@ protected:
       FAIL() << name << ": " << llvm::toString(ran.takeError());
     }
     effective += expected != operands;
-    // The least and the best profile that runs here hold what those between them combine.
-    for (const std::unique_ptr<Backend> &backend : backends()) {
-      if (backend.get() == reference)
-        continue;
-      std::vector<std::string> profiles = backend->profiles();
-      bool ran = compare(*backend, profiles.front(), module, function, operands, scalars, grid, expected);
-      size_t &best = bestProfiles.try_emplace(backend.get(), profiles.size() - 1).first->second;
-      for (; ran && best > 0; --best)
-        if (compare(*backend, profiles[best], module, function, operands, scalars, grid, expected))
-          break;
-    }
+    for (const std::unique_ptr<Backend> &backend : backends())
+      if (backend.get() != reference)
+        for (const std::string &profile : backend->profiles())
+          if (!absent.count(backend->name().str() + profile) &&
+              !compare(*backend, profile, module, function, operands, scalars, grid, expected))
+            absent.insert(backend->name().str() + profile);
   }
 
   /// Runs `function` for one profile and expects what the reference left; whether it ran.
@@ -113,7 +109,7 @@ protected:
 
   MLIRContext context;
   size_t effective = 0;
-  llvm::DenseMap<const Backend *, size_t> bestProfiles; ///< the machine runs no better one
+  static inline std::set<std::string> absent; ///< backend and profile of what no machine at hand runs, or fails
 
 private:
   Bytes fillBuffer(Type element, size_t size) {

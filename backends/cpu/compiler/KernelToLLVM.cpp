@@ -136,9 +136,9 @@ Value KernelLowering::maskOrAll(Value mask) {
   return m.create<arith::ConstantOp>(builder.getBoolVectorAttr(SmallVector<bool>(kQuantum, true)));
 }
 
-/// The mask as four vectors of 8 integers, ~0 where it is set. For masked accesses of 32-bit lanes LLVM 19 takes the
-/// zero part of a mask such as `x & <1, …, 1, 0, …, 0>` for ones, so that these go through the instructions'
-/// intrinsics.
+/// The mask as four vectors of 8 integers, ~0 where it is set. For masked accesses of 32-bit lanes of AVX2 LLVM 19
+/// takes the zero part of a mask such as `x & <1, …, 1, 0, …, 0>` for ones, so that these go through the
+/// instructions' intrinsics.
 SmallVector<Value> KernelLowering::signMasks(Value mask) {
   Value wide = m.create<arith::ExtSIOp>(m.lanes(kQuantum, builder.getI32Type()), mask);
   SmallVector<Value> parts;
@@ -162,7 +162,7 @@ Value KernelLowering::lower(LoadLanesOp op) {
   Value from = m.element(pointers.at(op.getBuffer()), type.getElementType(), op.getBase());
   if (!op.getMask())
     return m.load(type, from);
-  if (bytesOf(type.getElementType()) != 4)
+  if (bytesOf(type.getElementType()) != 4 || m.profile.architecture != Architecture::x86_64)
     return m.create<LLVM::MaskedLoadOp>(type, from, op.getMask(), m.zero(type), bytesOf(type.getElementType()));
   SmallVector<Value> parts;
   for (auto [part, mask] : llvm::enumerate(signMasks(op.getMask())))
@@ -200,7 +200,7 @@ void KernelLowering::lower(StoreLanesOp op) {
   Value to = m.element(pointers.at(op.getBuffer()), element, op.getBase());
   if (!op.getMask())
     return m.store(op.getValue(), to);
-  if (bytesOf(element) != 4) {
+  if (bytesOf(element) != 4 || m.profile.architecture != Architecture::x86_64) {
     m.create<LLVM::MaskedStoreOp>(op.getValue(), to, op.getMask(), bytesOf(element));
     return;
   }

@@ -34,9 +34,12 @@ using namespace llvm;
 namespace freeport::cpu {
 namespace {
 
-constexpr const char *kTriple = "x86_64-unknown-linux-gnu";
 constexpr const char *kPasses =
     "function(sroa,early-cse,instsimplify,loop-mssa(licm),simplifycfg,loop(loop-reduce),early-cse)";
+
+const char *triple(Architecture architecture) {
+  return architecture == Architecture::x86_64 ? "x86_64-unknown-linux-gnu" : "aarch64-unknown-linux-gnu";
+}
 
 /// One kernel on its way; the context is its own, so that kernels compile in parallel.
 struct Unit {
@@ -52,17 +55,22 @@ std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, bool fa
     LLVMInitializeX86Target();
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86AsmPrinter();
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
     return true;
   }();
   (void)initialized;
-  const Target *target = TargetRegistry::lookupTarget(kTriple, failure);
+  const Target *target = TargetRegistry::lookupTarget(triple(profile.architecture), failure);
   if (!target)
     return nullptr;
   TargetOptions options;
   // In portable numerics, multiply and add round separately.
   options.AllowFPOpFusion = fast ? FPOpFusion::Fast : FPOpFusion::Strict;
-  return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(target->createTargetMachine(
-      kTriple, profile.processor, profile.features, options, Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
+  return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(
+      target->createTargetMachine(triple(profile.architecture), profile.processor, profile.features, options,
+                                  Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
 }
 
 void optimize(Module &module, LLVMTargetMachine &machine) {
@@ -105,7 +113,7 @@ void compile(Unit &unit, const Profile &profile, bool fast) {
   std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, fast, unit.failure);
   if (!machine)
     return;
-  unit.module->setTargetTriple(kTriple);
+  unit.module->setTargetTriple(triple(profile.architecture));
   unit.module->setDataLayout(machine->createDataLayout());
   for (Function &function : *unit.module)
     if (!function.isDeclaration()) {

@@ -1,7 +1,6 @@
-// The hot op for AVX2, and for what adds products of four bytes at once (VNNI). A walk goes over the groups of a span
-// with its accumulators in registers: one token walks all lanes of several row blocks together, so that memory streams;
-// several tokens walk one row block in strips of 8 or 16 lanes.
-#include "backends/cpu/compiler/KernelLowering.h"
+// The hot op. A walk goes over the groups of a span with its accumulators in registers: one token walks all lanes of
+// several row blocks together, so that memory streams; several tokens walk one row block in strips of 4, 8 or 16 lanes.
+#include "backends/cpu/compiler/GroupDots.h"
 
 using namespace mlir;
 
@@ -10,9 +9,9 @@ namespace {
 
 using kernel::BlockFormat;
 
-/// One token: row blocks that one walk streams. More tokens: tokens of one walk, where VNNI leaves registers free more.
+/// One token: row blocks that one walk streams. More tokens: tokens of one walk.
 constexpr int64_t kStreams = 4;
-constexpr int64_t kProductTokens = 8;
+constexpr int64_t kFloatTokens = 4;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
 
@@ -21,14 +20,12 @@ public:
   SpanDotLowering(Machine &machine, kernel::SpanDotOp op, Value weights, Value activations)
       : m(machine), op(op), weights(op.getWeights().getType()), activations(op.getActivations().getType()),
         format(this->weights.getFormat()), weightBase(weights), activationBase(activations) {
-    // q6_k would need sums of half a group's bytes.
-    products = this->weights.isQuantized() && format != BlockFormat::q6_k ? machine.profile.productLanes : 0;
-    // One token waits for memory, and 512 bits a register are slower there (q8, one core of Zen 4: 57 ms, not 47).
-    if (products && op.getTokens().size() == 1)
-      products = 8;
-    stripLanes = products ? products : 8;
-    byteLanes = m.lanes(4 * stripLanes, m.builder.getI8Type());
-    shortLanes = m.lanes(2 * stripLanes, m.builder.getI16Type());
+    if (this->weights.isQuantized()) {
+      groupDots = machine.profile.architecture == Architecture::x86_64
+                      ? createX86Dots(machine, format, op.getTokens().size())
+                      : createNeonDots(machine, format);
+      stripLanes = groupDots->lanes;
+    }
     wordLanes = m.lanes(stripLanes, m.builder.getI32Type());
     floatLanes = m.lanes(stripLanes, m.f32());
   }
@@ -50,30 +47,12 @@ private:
   SmallVector<Value> walk(const Walk &walk);
   void addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums);
   void addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums);
-  /// Where a strip's dwords and halves begin in a record, and what stands behind its integers: a value is
-  /// step * scales[half] * integer - least * minimum, without what is null.
-  struct Strip {
-    Value dwords, halves;
-    Value step, least;        ///< floats
-    Value scales[2], minimum; ///< words; one scale for both halves unless there is a second
-  };
+  /// The strip whose dwords and halves begin at these addresses.
   Strip strip(Value dwords, Value halves);
-  /// Exact dots of a strip and each token's group, as words, scales included; `codes` and `sums` are the
-  /// addresses of the tokens' groups and sums.
-  SmallVector<Value> dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
-  SmallVector<Value> dotUnsigned(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
-  SmallVector<Value> dotQ6K(const Strip &strip, ArrayRef<Value> codes);
-  SmallVector<Value> dotQ8(Value record, ArrayRef<Value> codes);
-  SmallVector<Value> dotProducts(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums);
-  /// Bytes of inputs 4 * word .. 4 * word + 3 of the formats that keep nibbles, with the bits above them.
-  Value nibbles(const Strip &strip, int64_t word);
   Value halfsToFloats(Value i32WithHalves, int64_t shift);
   /// The weights of a dword of a strip as floats, one vector per input, lanes in the order of `unpermute`.
   SmallVector<Value> widenDword(Value dword);
   Value unpermute(Value sum);
-  Value product(Value unsignedBytes, Value signedBytes);
-  Value addPairs(Value i16Pairs);
-  Value broadcastBytes(Value pointer, int64_t offset);
   Value records(Value rowBlock);
 
   Machine &m;
@@ -82,9 +61,9 @@ private:
   kernel::ActivationsType activations;
   BlockFormat format;
   Value weightBase, activationBase, first, last;
-  int64_t products = 0, stripLanes = 8;
-  VectorType byteLanes, shortLanes, wordLanes,
-      floatLanes; ///< of a strip: four bytes, two shorts, a word or a float a lane
+  std::unique_ptr<GroupDots> groupDots; ///< of quantised weights
+  int64_t stripLanes = 8;
+  VectorType wordLanes, floatLanes; ///< of a strip
 };
 
 Value SpanDotLowering::records(Value rowBlock) {
@@ -120,7 +99,7 @@ Value SpanDotLowering::lower() {
     return result;
   }
   int64_t strips = weights.isQuantized() ? 1 : 2;
-  size_t together = products ? kProductTokens : kStreams;
+  size_t together = groupDots ? groupDots->tokensTogether : kFloatTokens;
   Value scratch = m.stack(4 * type.getNumElements());
   auto place = [&](size_t row, size_t token) {
     return m.address(scratch, 4 * kernel::kQuantum * int64_t(row * tokens.size() + token));
@@ -182,7 +161,7 @@ void SpanDotLowering::addQuantized(const Walk &walk, Value group, MutableArrayRe
     }
     for (int64_t s = 0; s < walk.strips; ++s) {
       Strip part = strip(m.address(dwords, 4 * stripLanes * s), m.address(halves, 2 * stripLanes * s));
-      for (auto [t, dot] : llvm::enumerate(dots(part, codes, tokenSums))) {
+      for (auto [t, dot] : llvm::enumerate(groupDots->dots(part, codes, tokenSums))) {
         Value &sum = sums[walk.at(r, t, s)];
         Value scale = m.splat(scales[t], stripLanes);
         Value value = m.multiply(m.create<arith::SIToFPOp>(floatLanes, dot), m.multiply(part.step, scale));
@@ -204,8 +183,8 @@ Value SpanDotLowering::halfsToFloats(Value pairs, int64_t shift) {
   return m.widen(m.bitcast(bits, m.lanes(stripLanes, m.builder.getF16Type())));
 }
 
-SpanDotLowering::Strip SpanDotLowering::strip(Value dwords, Value halves) {
-  Strip part{dwords, halves, {}, {}, {}, {}};
+Strip SpanDotLowering::strip(Value dwords, Value halves) {
+  Strip part{dwords, {}, {}, {}, {}};
   if (format == BlockFormat::q4_k) {
     Value bytes = m.create<arith::ExtUIOp>(wordLanes,
                                            m.load(m.lanes(stripLanes, m.builder.getI16Type()), m.address(halves, 512)));
@@ -228,124 +207,6 @@ SpanDotLowering::Strip SpanDotLowering::strip(Value dwords, Value halves) {
   int64_t payload = format == BlockFormat::q8 ? 1024 : format == BlockFormat::q5 ? 640 : 512;
   part.step = m.widen(m.load(m.lanes(stripLanes, m.builder.getF16Type()), m.address(halves, payload)));
   return part;
-}
-
-SmallVector<Value> SpanDotLowering::dots(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
-  if (format == BlockFormat::q6_k)
-    return dotQ6K(strip, codes);
-  if (format == BlockFormat::q8 && !products)
-    return dotQ8(strip.dwords, codes);
-  SmallVector<Value> dots = products ? dotProducts(strip, codes, sums) : dotUnsigned(strip, codes, sums);
-  if (strip.scales[0])
-    for (Value &dot : dots)
-      dot = m.multiply(strip.scales[0], dot);
-  return dots;
-}
-
-Value SpanDotLowering::broadcastBytes(Value pointer, int64_t offset) {
-  return m.bitcast(m.splat(m.load(m.builder.getI32Type(), m.address(pointer, offset)), stripLanes), byteLanes);
-}
-Value SpanDotLowering::product(Value unsignedBytes, Value signedBytes) {
-  return m.intrinsic("llvm.x86.avx2.pmadd.ub.sw", shortLanes, {unsignedBytes, signedBytes});
-}
-Value SpanDotLowering::addPairs(Value i16Pairs) {
-  return m.intrinsic("llvm.x86.avx2.pmadd.wd", wordLanes, {i16Pairs, m.splatConstant(shortLanes, 1)});
-}
-
-Value SpanDotLowering::nibbles(const Strip &strip, int64_t word) {
-  Value bytes = m.load(byteLanes, m.address(strip.dwords, 128 * (word / 2)));
-  if (word % 2)
-    bytes =
-        m.bitcast(m.create<arith::ShRUIOp>(m.bitcast(bytes, shortLanes), m.splatConstant(shortLanes, 4)), byteLanes);
-  Value low = m.create<arith::AndIOp>(bytes, m.splatConstant(byteLanes, 15));
-  int64_t bits = format == BlockFormat::q5 ? 1 : format == BlockFormat::q6_k ? 2 : 0;
-  if (!bits)
-    return low;
-  Value above = m.load(wordLanes, m.address(strip.dwords, 512 + (bits == 2 ? 128 * (word / 4) : 0)));
-  int64_t from = bits == 2 ? 2 * (word % 4) : word;
-  above = from > 4 ? m.create<arith::ShRUIOp>(above, m.splatConstant(wordLanes, from - 4)).getResult()
-                   : m.create<arith::ShLIOp>(above, m.splatConstant(wordLanes, 4 - from)).getResult();
-  above = m.create<arith::AndIOp>(m.bitcast(above, byteLanes), m.splatConstant(byteLanes, bits == 2 ? 0x30 : 0x10));
-  return m.create<arith::OrIOp>(low, above);
-}
-
-SmallVector<Value> SpanDotLowering::dotUnsigned(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
-  // Codes stay unsigned, 0 to 15 or 31: the sums of two products of a lane fit in i16, 8 of them for the former,
-  // 8 * 2 * 15 * 127 = 30480, 4 of them for the latter, 4 * 2 * 31 * 127 = 31496.
-  int64_t together = format == BlockFormat::q5 ? 4 : 8;
-  int64_t zero = format == BlockFormat::q5 ? 16 : format == BlockFormat::q4 ? 8 : 0;
-  SmallVector<Value> dots(codes.size()), pairs(codes.size());
-  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
-    Value bytes = nibbles(strip, word);
-    for (auto [code, dot, pair] : llvm::zip(codes, dots, pairs)) {
-      Value part = product(bytes, broadcastBytes(code, 4 * word));
-      pair = word % together ? m.add(pair, part) : part;
-      if ((word + 1) % together == 0)
-        dot = dot ? m.add(dot, addPairs(pair)) : addPairs(pair);
-    }
-  }
-  for (auto [dot, sum] : llvm::zip(dots, sums))
-    if (zero)
-      dot = m.create<arith::SubIOp>(dot,
-                                    m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(zero)), stripLanes));
-  return dots;
-}
-
-SmallVector<Value> SpanDotLowering::dotProducts(const Strip &strip, ArrayRef<Value> codes, ArrayRef<Value> sums) {
-  // Codes are unsigned bytes, those of q8 with 128 added; what that adds is taken off first, by the sum of the bytes.
-  int64_t zero = format == BlockFormat::q8 ? 128 : format == BlockFormat::q5 ? 16 : format == BlockFormat::q4 ? 8 : 0;
-  std::string name = ("llvm.x86.avx512.vpdpbusd." + Twine(32 * products)).str();
-  SmallVector<Value> dots;
-  for (Value sum : sums)
-    dots.push_back(zero ? m.splat(m.multiply(m.load(m.builder.getI32Type(), sum), m.i32(-zero)), stripLanes)
-                        : m.zero(wordLanes));
-  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
-    Value unsignedBytes;
-    if (format == BlockFormat::q8)
-      unsignedBytes = m.create<arith::XOrIOp>(m.load(wordLanes, m.address(strip.dwords, 128 * word)),
-                                              m.splatConstant(wordLanes, int32_t(0x80808080)));
-    else
-      unsignedBytes = m.bitcast(nibbles(strip, word), wordLanes);
-    for (auto [code, dot] : llvm::zip(codes, dots)) {
-      Value x = m.splat(m.load(m.builder.getI32Type(), m.address(code, 4 * word)), stripLanes);
-      dot = m.intrinsic(name, wordLanes, {dot, unsignedBytes, x});
-    }
-  }
-  return dots;
-}
-
-SmallVector<Value> SpanDotLowering::dotQ6K(const Strip &strip, ArrayRef<Value> codes) {
-  // As q8 with values of -32 to 31: 4 sums of two products fit in i16, 4 * 2 * 32 * 127 = 32512.
-  SmallVector<Value> dots(codes.size()), pairs(codes.size());
-  for (int64_t word = 0; word < kernel::kQuantum / 4; ++word) {
-    Value bytes = m.create<arith::SubIOp>(nibbles(strip, word), m.splatConstant(byteLanes, 32));
-    Value magnitude = m.create<LLVM::AbsOp>(byteLanes, bytes, /*is_int_min_poison=*/false);
-    for (auto [code, dot, pair] : llvm::zip(codes, dots, pairs)) {
-      Value part =
-          product(magnitude, m.intrinsic("llvm.x86.avx2.psign.b", byteLanes, {broadcastBytes(code, 4 * word), bytes}));
-      pair = word % 4 ? m.add(pair, part) : part;
-      if (word == 3)
-        dot = m.multiply(strip.scales[0], addPairs(pair));
-      else if (word == 7)
-        dot = m.add(dot, m.multiply(strip.scales[1], addPairs(pair)));
-    }
-  }
-  return dots;
-}
-
-SmallVector<Value> SpanDotLowering::dotQ8(Value record, ArrayRef<Value> codes) {
-  // |w| is unsigned, up to 128, and x takes w's sign: a sum of two products fits in i16, 2 * 128 * 127 = 32512.
-  SmallVector<Value> dots(codes.size());
-  for (int64_t dword = 0; dword < 8; ++dword) {
-    Value bytes = m.load(byteLanes, m.address(record, 128 * dword));
-    Value magnitude = m.create<LLVM::AbsOp>(byteLanes, bytes, /*is_int_min_poison=*/false);
-    for (auto [code, dot] : llvm::zip(codes, dots)) {
-      Value x = m.intrinsic("llvm.x86.avx2.psign.b", byteLanes, {broadcastBytes(code, 4 * dword), bytes});
-      Value sum = addPairs(product(magnitude, x));
-      dot = dot ? m.add(dot, sum) : sum;
-    }
-  }
-  return dots;
 }
 
 //===----------------------------------------------------------------------===//

@@ -11,6 +11,14 @@
 namespace freeport::cpu {
 namespace {
 
+#if defined(__aarch64__)
+constexpr uint16_t kMachine = EM_AARCH64;
+constexpr const char *kMachineName = "aarch64";
+#else
+constexpr uint16_t kMachine = EM_X86_64;
+constexpr const char *kMachineName = "x86-64";
+#endif
+
 Status corrupt(const std::string &what) { return Status(Code::kCorrupt, "cpu executable: " + what); }
 
 Status check(std::span<const std::byte> content) {
@@ -19,8 +27,8 @@ Status check(std::span<const std::byte> content) {
     return corrupt("expects an ELF header of 64 bytes, got " + std::to_string(content.size()) + " bytes");
   memcpy(&header, content.data(), sizeof(header));
   if (memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_ident[EI_CLASS] != ELFCLASS64 ||
-      header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_DYN || header.e_machine != EM_X86_64)
-    return corrupt("expects an ELF shared object for x86-64, got other bytes");
+      header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_DYN || header.e_machine != kMachine)
+    return corrupt(std::string("expects an ELF shared object for ") + kMachineName + ", got other bytes");
   uint64_t size = content.size(), table = uint64_t(header.e_phnum) * sizeof(Elf64_Phdr);
   if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == 0 || header.e_phoff > size ||
       table > size - header.e_phoff)

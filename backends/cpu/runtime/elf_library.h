@@ -12,8 +12,9 @@ namespace freeport::cpu {
 /// Owns a loaded shared object; symbols live as long as it does.
 class ElfLibrary {
 public:
-  /// Checks that `content` is a 64-bit x86 shared object whose segments lie inside it, then loads it. Loading runs no
-  /// code of ours; the caller vouches for the bytes (a package's checksums are verified before).
+  /// Checks that `content` is a shared object for this processor's architecture whose segments lie inside it, then
+  /// loads it. Loading runs no code of ours; the caller vouches for the bytes (a package's checksums are verified
+  /// before).
   static Result<ElfLibrary> load(std::span<const std::byte> content);
 
   ElfLibrary(ElfLibrary &&other) noexcept;
