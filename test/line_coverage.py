@@ -1,5 +1,5 @@
 """Line coverage of the lowering: of the sources that build/bin/freeport-backend-tests has a counting copy of
-(test/CMakeLists.txt), after a run that left its counts in a profile."""
+(test/CMakeLists.txt), after runs that left their counts in profiles."""
 
 import json
 import subprocess
@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MINIMUM = 80  # percent of the lines of each folder
 
 
-def covered_lines(program, profile):
+def covered_lines(program, profiles):
     """folder -> (lines reached, lines), of the .cpp files that `program` counts."""
-    indexed = profile.with_suffix(".profdata")
-    subprocess.run(["llvm-profdata-19", "merge", "-sparse", profile, "-o", indexed], check=True)
+    indexed = profiles[0].with_suffix(".profdata")
+    subprocess.run(["llvm-profdata-19", "merge", "-sparse", *profiles, "-o", indexed], check=True)
     command = ["llvm-cov-19", "export", "-summary-only", program, f"-instr-profile={indexed}"]
     report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     folders = {}
@@ -26,10 +26,10 @@ def covered_lines(program, profile):
     return folders
 
 
-def report_coverage(program, profile):
+def report_coverage(program, profiles):
     """(whether every folder has the minimum, a line of text for each folder)."""
     try:
-        folders = covered_lines(program, profile)
+        folders = covered_lines(program, profiles)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         return False, [f"line coverage of the lowering: {error}"]
     lines = [f"line coverage of the lowering: {100 * covered / count:.1f} % ({folder}, {covered} of {count} lines)"

@@ -3,16 +3,20 @@ A suite that runs nothing, or that dies before it reports, counts as one failure
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from line_coverage import report_coverage
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
+CROSS_BUILD = ROOT / "build-aarch64"  # ./dev setup --cross
+EMULATOR = "qemu-aarch64"
 REPORTS = BUILD / "reports"
 NOTES = []  # printed before the counts
 
@@ -31,10 +35,11 @@ class Counts:
         return text + (f", {self.skipped} skipped" if self.skipped else "")
 
 
-def run(command, report, read_report):
+def run(command, report, read_report, environment=None):
     """The counts of one program: those of its report, plus a failure where its exit code says more than the report."""
     report.unlink(missing_ok=True)
-    code = subprocess.run([str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL).returncode
+    code = subprocess.run([str(part) for part in command], cwd=ROOT, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **(environment or {})}).returncode
     counts = Counts()
     try:
         counts = read_report(report)
@@ -82,19 +87,45 @@ def read_pytest(report):
     return counts
 
 
+def emulated():
+    """Whether programs of the cross build can run: says why not."""
+    if not (CROSS_BUILD / "bin/freeport-dispatch-runner").exists():
+        NOTES.append("not tested: aarch64 (./dev setup --cross builds for it)")
+    elif not shutil.which(EMULATOR):
+        NOTES.append(f"not tested: aarch64 (expects {EMULATOR}, found none)")
+    else:
+        return True
+    return False
+
+
 def gtest(name_filter):
-    counts = Counts()
+    """Every program in as many shards as there are processors, at once."""
     if name_filter and not set(name_filter) & set("*?:-"):
         name_filter = f"*{name_filter}*"
-    for program in sorted((BUILD / "bin").glob("freeport-*-tests")):
-        report = REPORTS / f"{program.name}.json"
-        profile = REPORTS / f"{program.name}.profraw"
-        profile.unlink(missing_ok=True)
-        os.environ["LLVM_PROFILE_FILE"] = str(profile)
-        selection = [f"--gtest_filter={name_filter}"] if name_filter else []
-        counts.add(run([program, "--gtest_brief=1", f"--gtest_output=json:{report}"] + selection, report, read_gtest))
-        if profile.exists() and not name_filter:
-            enough, lines = report_coverage(program, profile)
+    selection = [f"--gtest_filter={name_filter}"] if name_filter else []
+    programs = [[program] for program in sorted((BUILD / "bin").glob("freeport-*-tests"))]
+    environment = {}
+    if emulated():
+        environment["FREEPORT_DISPATCH_RUNNER"] = f"{EMULATOR} -cpu max {CROSS_BUILD}/bin/freeport-dispatch-runner"
+        programs.append([EMULATOR, CROSS_BUILD / "bin/freeport-runtime-tests"])
+    counts, shards = Counts(), os.cpu_count() or 1
+    for program in programs:
+        name = "-".join(Path(part).name for part in program)
+        profiles = [REPORTS / f"{name}.{shard}.profraw" for shard in range(shards)]
+        for profile in profiles:
+            profile.unlink(missing_ok=True)
+
+        def run_shard(shard):
+            report = REPORTS / f"{name}.{shard}.json"
+            return run([*program, "--gtest_brief=1", f"--gtest_output=json:{report}"] + selection, report, read_gtest,
+                       {**environment, "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard),
+                        "LLVM_PROFILE_FILE": str(profiles[shard])})
+
+        with ThreadPoolExecutor(shards) as pool:
+            for shard_counts in pool.map(run_shard, range(shards)):
+                counts.add(shard_counts)
+        if profiles[0].exists() and not name_filter:
+            enough, lines = report_coverage(program[0], profiles)
             counts.add(Counts(passed=int(enough), failed=int(not enough)))
             NOTES.extend(lines)
     return counts

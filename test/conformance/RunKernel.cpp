@@ -81,18 +81,18 @@ Runner *runner() {
   return known.get();
 }
 
-bool skip(const std::string &why) {
+RanAt skip(const std::string &why) {
   static llvm::StringSet<> said;
   if (said.insert(why).second)
     llvm::errs() << "not run: " << why << "\n";
-  return false;
+  return kNowhere;
 }
 
 } // namespace
 
-llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, mlir::ModuleOp module,
-                               llvm::StringRef kernelName, std::vector<std::vector<char>> &buffers,
-                               llvm::ArrayRef<int64_t> scalars, std::array<int64_t, 3> grid) {
+llvm::Expected<RanAt> runKernel(const Backend &backend, llvm::StringRef profile, mlir::ModuleOp module,
+                                llvm::StringRef kernelName, std::vector<std::vector<char>> &buffers,
+                                llvm::ArrayRef<int64_t> scalars, std::array<int64_t, 3> grid) {
   if (llvm::Error error = backend.supports(mlir::SymbolTable::lookupSymbolIn(module, kernelName)))
     return std::move(error);
   mlir::OwningOpRef<mlir::ModuleOp> copy = module.clone();
@@ -117,8 +117,11 @@ llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, 
   dispatch.grid = grid;
   std::string why, whyElsewhere;
   Result<bool> ran = run_dispatch(dispatch, why);
-  if (ran.ok() && !*ran && runner())
+  RanAt place = kHere;
+  if (ran.ok() && !*ran && runner()) {
     ran = runner()->run(dispatch, whyElsewhere);
+    place = kInRunner;
+  }
   if (!ran.ok())
     return llvm::createStringError(std::string(ran.status().message()));
   if (!*ran)
@@ -127,7 +130,7 @@ llvm::Expected<bool> runKernel(const Backend &backend, llvm::StringRef profile, 
                     .str());
   for (size_t i = 0; i < buffers.size(); ++i)
     buffers[i].assign(dispatch.buffers[i].begin(), dispatch.buffers[i].end());
-  return true;
+  return place;
 }
 
 } // namespace freeport

@@ -1,5 +1,5 @@
-// One dispatch over the run-time contract of a backend and nothing else: what RunKernel.h does here, and what the program
-// freeport-dispatch-runner does for it on another machine or an emulated one.
+// One dispatch over the run-time contract of a backend and nothing else: what RunKernel.h does here, and what the
+// program freeport-dispatch-runner does for it on another machine or an emulated one.
 #pragma once
 
 #include "runtime/status.h"
@@ -25,8 +25,8 @@ struct Dispatch {
   std::array<int64_t, 3> grid = {1, 1, 1};
 };
 
-/// Whether it ran: false where this machine has no such device, or one that rejects the target; `why` says so. A failure
-/// names its stage. Opens one device of each backend, for the life of the process; not thread-safe.
+/// Whether it ran: false where this machine has no such device, or one that rejects the target; `why` says so. A
+/// failure names its stage. Opens one device of each backend, for the life of the process; not thread-safe.
 Result<bool> run_dispatch(Dispatch &dispatch, std::string &why);
 
 /// Frames of a dispatch runner: eight bytes of length, little-endian, then MessagePack. False at the end of the stream.

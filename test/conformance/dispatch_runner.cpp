@@ -1,5 +1,5 @@
-// freeport-dispatch-runner: runs the dispatches that come in on standard input and answers on standard output, so that a
-// machine without the compiler, or an emulated one, takes part in the conformance tests (RunKernel.h).
+// freeport-dispatch-runner: runs the dispatches that come in on standard input and answers on standard output, so that
+// a machine without the compiler, or an emulated one, takes part in the conformance tests (RunKernel.h).
 #include "test/conformance/dispatch.h"
 
 #include <unistd.h>

@@ -8,7 +8,8 @@ namespace freeport::cpu {
 using kernel::BlockFormat;
 
 GroupDots::GroupDots(Machine &machine, BlockFormat format, int64_t lanes, size_t tokensTogether)
-    : lanes(lanes), tokensTogether(tokensTogether), m(machine), format(format), byteLanes(machine.lanes(4 * lanes, machine.builder.getI8Type())),
+    : lanes(lanes), tokensTogether(tokensTogether), m(machine), format(format),
+      byteLanes(machine.lanes(4 * lanes, machine.builder.getI8Type())),
       shortLanes(machine.lanes(2 * lanes, machine.builder.getI16Type())),
       wordLanes(machine.lanes(lanes, machine.builder.getI32Type())) {}
 

@@ -105,8 +105,8 @@ private:
     for (auto [word, bytes] : llvm::enumerate(weights)) {
       Value x = broadcastWord(token, word);
       for (int64_t half = 0; half < 2; ++half) {
-        Value product = m.multiply(m.create<arith::ExtSIOp>(shorts, m.slice(bytes, 8 * half, 8)),
-                                   m.create<arith::ExtSIOp>(shorts, m.slice(x, 8 * half, 8)));
+        Value product =
+            m.intrinsic("llvm.aarch64.neon.smull", shorts, {m.slice(bytes, 8 * half, 8), m.slice(x, 8 * half, 8)});
         products[half] = word % together ? m.add(products[half], product) : product;
         if ((word + 1) % together && word + 1 < weights.size())
           continue;

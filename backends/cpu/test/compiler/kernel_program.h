@@ -23,26 +23,29 @@
 
 namespace freeport::cpu::test {
 
+/// The shared object of `text`, which holds kernel.func @k, for `profile`. A failure is a failure of the test, and
+/// empty.
+inline std::vector<char> compile(const std::string &text, llvm::StringRef profile) {
+  mlir::DialectRegistry registry;
+  registerDialects(registry);
+  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
+  auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
+  mlir::PassManager passes(&context);
+  buildPipeline(passes, profile);
+  if (!module || mlir::failed(passes.run(*module))) {
+    ADD_FAILURE() << "does not compile: " << text;
+    return {};
+  }
+  auto executable = serialize(*module, *findProfile(profile));
+  if (executable)
+    return executable->content;
+  ADD_FAILURE() << llvm::toString(executable.takeError());
+  return {};
+}
+
 class KernelProgram {
 public:
-  /// Compiles `text`, which holds kernel.func @k, for `profile`. A failure is a failure of the test.
-  explicit KernelProgram(const std::string &text, llvm::StringRef profile = "x86-64-v3") {
-    mlir::DialectRegistry registry;
-    registerDialects(registry);
-    mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
-    auto module = mlir::parseSourceString<mlir::ModuleOp>(text, &context);
-    mlir::PassManager passes(&context);
-    buildPipeline(passes, profile);
-    if (!module || mlir::failed(passes.run(*module))) {
-      ADD_FAILURE() << "does not compile: " << text;
-      return;
-    }
-    auto executable = serialize(*module, *findProfile(profile));
-    if (!executable) {
-      ADD_FAILURE() << llvm::toString(executable.takeError());
-      return;
-    }
-    content = executable->content;
+  explicit KernelProgram(const std::string &text) : content(compile(text, "x86-64-v3")) {
     int file = memfd_create("kernel", 0); // stays open: the loader takes libraries of one path for one library
     if (write(file, content.data(), content.size()) == static_cast<ssize_t>(content.size()))
       library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);

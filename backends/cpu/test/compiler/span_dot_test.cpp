@@ -2,6 +2,8 @@
 // order.
 #include "backends/cpu/test/compiler/kernel_program.h"
 
+#include <elf.h>
+
 namespace freeport::cpu::test {
 namespace {
 
@@ -225,6 +227,33 @@ TEST_P(SpanDot, UnpackWidensOneGroupOfARow) {
         expectSameBits(actual, expected, "unpack");
       }
   }
+}
+
+/// Profiles that this processor cannot run are at least compiled here; they run in test/conformance where an emulator
+/// or another machine is at hand.
+TEST(SpanDotProfiles, EachCompilesEachFormat) {
+  for (const Profile &profile : profiles())
+    for (const char *format : {"f32", "f16", "bf16", "q8", "q4", "q5", "q4_k", "q6_k"})
+      for (const char *tokens : {"%i0", "%i0, %i1, %i2"}) {
+        bool many = strlen(tokens) > 3;
+        std::string inputs = "512", result = std::string("vector<1x") + (many ? "3" : "1") + "x32xf32>";
+        std::string weights = std::string("!kernel.weights<") + format + ", 32x" + inputs + ">";
+        std::string activations =
+            std::string("!kernel.activations<") + (format[0] == 'q' ? "i8, " : "f32, ") + inputs + ">";
+        std::string text = "kernel.func @k(%w: " + weights + ", %x: " + activations +
+                           ", %y: !kernel.buffer<f32>) {\n  %i0 = arith.constant 0 : index\n  %i1 = arith.constant 1 "
+                           ": index\n  %i2 = arith.constant 2 : index\n  %d = kernel.span_dot %w rows[%i0] span %i0, "
+                           "%x tokens[" +
+                           tokens + "] : " + weights + ", " + activations + " -> " + result +
+                           "\n  %v = vector.extract %d[0, 0] : vector<32xf32> from " + result +
+                           "\n  kernel.store_lanes %v, %y[%i0] : vector<32xf32>, !kernel.buffer<f32>\n  "
+                           "kernel.return\n}\n";
+        std::vector<char> content = compile(text, profile.name);
+        ASSERT_GT(content.size(), 64u) << profile.name.str() << " " << text;
+        uint16_t machine;
+        memcpy(&machine, content.data() + 18, sizeof(machine));
+        EXPECT_EQ(machine, profile.architecture == Architecture::x86_64 ? EM_X86_64 : EM_AARCH64);
+      }
 }
 
 } // namespace

@@ -11,6 +11,16 @@
 namespace freeport::cpu {
 namespace {
 
+#if defined(__aarch64__)
+constexpr Elf64_Half kMachine = EM_AARCH64, kOtherMachine = EM_X86_64;
+constexpr const char *kMachineName = "aarch64", *kBaseline = "aarch64-neon", *kOtherTarget = "x86-64-v3";
+constexpr const char *kOtherReason = "expects an executable for aarch64", *kCondition = "neon";
+#else
+constexpr Elf64_Half kMachine = EM_X86_64, kOtherMachine = EM_AARCH64;
+constexpr const char *kMachineName = "x86-64", *kBaseline = "x86-64-v3", *kOtherTarget = "aarch64-neon";
+constexpr const char *kOtherReason = "expects an executable for x86-64-v3 or more", *kCondition = "avx2";
+#endif
+
 /// A shared object of one segment that covers its header and program header.
 std::vector<std::byte> smallest() {
   Elf64_Ehdr header = {};
@@ -18,7 +28,7 @@ std::vector<std::byte> smallest() {
   header.e_ident[EI_CLASS] = ELFCLASS64;
   header.e_ident[EI_DATA] = ELFDATA2LSB;
   header.e_type = ET_DYN;
-  header.e_machine = EM_X86_64;
+  header.e_machine = kMachine;
   header.e_phoff = sizeof(header);
   header.e_phentsize = sizeof(Elf64_Phdr);
   header.e_phnum = 1;
@@ -59,11 +69,12 @@ TEST(CpuExecutable, RefusesTruncatedHeaders) {
 }
 
 TEST(CpuExecutable, RefusesOtherFiles) {
-  const char *reason = "expects an ELF shared object for x86-64";
+  const std::string text = std::string("expects an ELF shared object for ") + kMachineName;
+  const char *reason = text.c_str();
   expect_refusal(with(0, 'x'), reason);
   expect_refusal(with(EI_CLASS, char(ELFCLASS32)), reason);
   expect_refusal(with(offsetof(Elf64_Ehdr, e_type), Elf64_Half(ET_EXEC)), reason);
-  expect_refusal(with(offsetof(Elf64_Ehdr, e_machine), Elf64_Half(EM_AARCH64)), reason);
+  expect_refusal(with(offsetof(Elf64_Ehdr, e_machine), kOtherMachine), reason);
 }
 
 TEST(CpuExecutable, RefusesTablesAndSegmentsOutside) {
@@ -85,11 +96,10 @@ TEST(CpuExecutable, TheLoadersRefusalIsAStatus) {
 TEST(CpuDevice, RejectsOtherTargetsAndConditions) {
   const fp_device_api *api = find_device_api("cpu");
   ASSERT_NE(api, nullptr);
-  const char *unknown[] = {"avx2", "levitation"};
-  EXPECT_STREQ(api->rejects(nullptr, "aarch64", nullptr, 0), "expects an executable for x86-64-v3 or more");
-  EXPECT_STREQ(api->rejects(nullptr, "x86-64-v3", unknown, 2),
-               "expects instructions that this processor does not offer");
-  EXPECT_EQ(api->rejects(nullptr, "x86-64-v3", nullptr, 0), nullptr);
+  const char *unknown[] = {kCondition, "levitation"};
+  EXPECT_STREQ(api->rejects(nullptr, kOtherTarget, nullptr, 0), kOtherReason);
+  EXPECT_STREQ(api->rejects(nullptr, kBaseline, unknown, 2), "expects instructions that this processor does not offer");
+  EXPECT_EQ(api->rejects(nullptr, kBaseline, unknown, 1), nullptr);
 }
 
 } // namespace
