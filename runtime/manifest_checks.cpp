@@ -64,6 +64,11 @@ public:
       FP_RETURN_IF_ERROR(check_string(executable->target()));
       FP_RETURN_IF_ERROR(check_strings(executable->conditions()));
     }
+    if (manifest_.self_tests() && manifest_.self_tests()->size() > kMaximumSelfTests)
+      return corrupt("expects at most {} self-tests, got {}", kMaximumSelfTests, manifest_.self_tests()->size());
+    if (manifest_.self_tests())
+      for (const package::SelfTest *test : *manifest_.self_tests())
+        FP_RETURN_IF_ERROR(check_self_test(*test));
     FP_RETURN_IF_ERROR(check_strings(manifest_.provenance()->left_out()));
     FP_RETURN_IF_ERROR(check_strings(manifest_.provenance()->notes()));
     FP_RETURN_IF_ERROR(check_text(*manifest_.text()));
@@ -293,6 +298,25 @@ private:
     }
     return Status();
   }
+
+  Status check_self_test(const package::SelfTest &test) {
+    if (test.kernel() >= manifest_.kernels()->size())
+      return corrupt("self-test: expects a kernel below {}, got {}", manifest_.kernels()->size(), test.kernel());
+    const Kernel &kernel = *manifest_.kernels()->Get(test.kernel());
+    const std::string_view name = kernel.name()->string_view();
+    if (test.arguments()->size() + 1 != kernel.bindings() || kernel.scalars() != 0)
+      return corrupt("self-test '{}': expects {} arguments beside its result and no scalars, got {} and {}", name,
+                     int64_t(kernel.bindings()) - 1, test.arguments()->size(), kernel.scalars());
+    for (const package::Bytes *argument : *test.arguments())
+      if (argument->data()->size() == 0)
+        return corrupt("self-test '{}': expects arguments that are not empty", name);
+    if (test.result_bytes() == 0 || test.result_bytes() > kMaximumSelfTestBytes)
+      return corrupt("self-test '{}': expects 1 to {} bytes of result, got {}", name, kMaximumSelfTestBytes,
+                     test.result_bytes());
+    return Status();
+  }
+
+  static constexpr uint64_t kMaximumSelfTests = 64, kMaximumSelfTestBytes = 1 << 20;
 
   /// Values of the symbols, different so that they cannot be mistaken for each other.
   static constexpr int64_t kSample[kSymbols] = {7, 3, 2, 5};

@@ -3,10 +3,13 @@
 #include "runtime/model.h"
 
 #include "runtime/registry.h"
+#include "runtime/single_dispatch.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace freeport {
@@ -53,6 +56,36 @@ std::pair<std::string, std::string> split_device(const std::string &device) {
   return {device.substr(0, colon), colon == std::string::npos ? "" : device.substr(colon + 1)};
 }
 
+Status no_code(const Package &package, const fp_device_api &api, const std::vector<Rejection> &rejected) {
+  std::string reasons;
+  for (const Rejection &each : rejected)
+    reasons += fmt::format("; {}: {}", each.executable->target()->string_view(), each.reason);
+  return Status(Code::kUnsupported,
+                fmt::format("{}: expects code for device '{}', got none that it takes{}; compile with --target {}",
+                            package.path(), api.name, reasons, api.name));
+}
+
+/// kInternal where the device does not run them, or gives other bits than the package says.
+Status run_self_tests(const Package &package, const fp_device_api &api, fp_device *device, fp_executable *executable) {
+  if (!package.manifest().self_tests())
+    return Status();
+  for (const package::SelfTest *test : *package.manifest().self_tests()) {
+    std::vector<std::vector<std::byte>> buffers;
+    for (const package::Bytes *argument : *test->arguments()) {
+      const auto *first = reinterpret_cast<const std::byte *>(argument->data()->data());
+      buffers.emplace_back(first, first + argument->data()->size());
+    }
+    buffers.emplace_back(test->result_bytes());
+    FP_RETURN_IF_ERROR(run_single_dispatch(api, device, executable, test->kernel(), buffers, {}, {1, 1, 1}));
+    if (XXH3_64bits(buffers.back().data(), buffers.back().size()) != test->result())
+      return Status(Code::kInternal,
+                    fmt::format("expects the bits of self-test '{}', got others: this processor or driver does not "
+                                "compute as its kind should",
+                                package.manifest().kernels()->Get(test->kernel())->name()->string_view()));
+  }
+  return Status();
+}
+
 /// Bytes from a parameter's first to behind its last entry.
 uint64_t extent(const package::Parameter &parameter) {
   return (parameter_shape(parameter).entries - 1) * parameter.entry_stride() + parameter.entry_size();
@@ -72,10 +105,10 @@ Choice choose_executable(const Package &package, const fp_device_api &api, fp_de
       for (const flatbuffers::String *condition : *executable->conditions())
         conditions.push_back(condition->c_str());
     if (const char *reason = api.rejects(device, executable->target()->c_str(), conditions.data(), conditions.size())) {
-      choice.rejected.push_back({executable, reason});
+      choice.rejected.push_back({executable, reason, false});
       continue;
     }
-    choice.taken = executable;
+    choice.accepted.push_back(executable);
   }
   return choice;
 }
@@ -99,7 +132,6 @@ Result<std::shared_ptr<Model>> Model::open(std::shared_ptr<const Package> packag
   std::shared_ptr<Model> model(new Model);
   model->package_ = std::move(package);
   FP_RETURN_IF_ERROR(model->choose_device(options));
-  FP_RETURN_IF_ERROR(model->load_executable());
   FP_RETURN_IF_ERROR(model->load_weights(options));
   return model;
 }
@@ -122,39 +154,42 @@ Status Model::choose_device(const ModelOptions &options) {
 }
 
 Status Model::open_device(const fp_device_api &api, const std::string &selector, const ModelOptions &options) {
-  auto no_code = [&](const std::string &reasons) {
-    return Status(Code::kUnsupported,
-                  fmt::format("{}: expects code for device '{}', got none that it takes{}; compile with --target {}",
-                              package_->path(), api.name, reasons, api.name));
-  };
   if (!has_code(*package_, api))
-    return no_code("");
+    return no_code(*package_, api, {});
   const fp_device_options device_options = {selector.c_str(), int32_t(options.threads), options.timings};
   fp_error error = {};
   if (api.open(&device_options, &device_, &error))
     return device_status(error);
   api_ = &api;
   Choice choice = choose_executable(*package_, api, device_);
-  chosen_ = choice.taken;
   rejected_ = std::move(choice.rejected);
-  if (!chosen_) {
-    std::string reasons;
-    for (const Rejection &each : rejected_)
-      reasons += fmt::format("; {}: {}", each.executable->target()->string_view(), each.reason);
+  Status status = load_best_executable(choice);
+  if (!status.ok())
     close_device();
-    return no_code(reasons);
-  }
-  target_ = chosen_->target()->string_view();
-  return Status();
+  return status;
 }
 
-Status Model::load_executable() {
+Status Model::load_best_executable(const Choice &choice) {
+  for (auto executable = choice.accepted.rbegin(); executable != choice.accepted.rend(); ++executable) {
+    FP_RETURN_IF_ERROR(load_executable(**executable));
+    Status passed = run_self_tests(*package_, *api_, device_, executable_);
+    if (passed.ok()) {
+      target_ = (*executable)->target()->string_view();
+      return Status();
+    }
+    api_->unload(device_, std::exchange(executable_, nullptr));
+    rejected_.push_back({*executable, passed.message(), /*failed_self_test=*/true});
+  }
+  return no_code(*package_, *api_, rejected_);
+}
+
+Status Model::load_executable(const package::Executable &executable) {
   std::vector<const char *> names;
   for (const package::Kernel *kernel : *package_->manifest().kernels())
     names.push_back(kernel->name()->c_str());
-  const auto content = package_->content(*chosen_->content());
+  const auto content = package_->content(*executable.content());
   fp_error error = {};
-  return api_->load(device_, content.data(), content.size(), chosen_->version(), names.data(), names.size(),
+  return api_->load(device_, content.data(), content.size(), executable.version(), names.data(), names.size(),
                     &executable_, &error)
              ? Status(Code(error.code), package_->path() + ": " + error.message)
              : Status();

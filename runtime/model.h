@@ -26,13 +26,17 @@ struct ModelOptions {
 struct Rejection {
   const package::Executable *executable;
   std::string reason;
+  bool failed_self_test = false; ///< accepted, but gave other bits than the package says
 };
 
-/// What `device` makes of the package's executables for it: `taken`, the last one that it accepts, since a package
-/// lists them from baseline to best, or null; and why not each of the others. `device` was opened by `api`.
+/// What `device` makes of the package's executables for it: those that it accepts, in the package's order, from
+/// baseline to best; and why not each of the others. `device` was opened by `api`.
 struct Choice {
-  const package::Executable *taken = nullptr;
+  std::vector<const package::Executable *> accepted;
   std::vector<Rejection> rejected;
+
+  /// The best, or null.
+  const package::Executable *taken() const { return accepted.empty() ? nullptr : accepted.back(); }
 };
 Choice choose_executable(const Package &package, const fp_device_api &api, fp_device *device);
 
@@ -57,9 +61,10 @@ struct ParameterPlace {
 /// of sessions, on any threads.
 class Model {
 public:
-  /// Opens the device, loads the package's executable for it and makes the weights visible to it. kNotFound names the
-  /// devices that this build has; kUnsupported says why the device rejected the package's executables. Without a choice
-  /// in the options: cpu where the package has code for it, else others by the order of the backends, else reference.
+  /// Opens the device, loads the best of the package's executables that it takes and that passes the self-tests, and
+  /// makes the weights visible to it. kNotFound names the devices that this build has; kUnsupported says why each
+  /// executable was rejected. Without a choice in the options: cpu where the package has code for it, else others by
+  /// the order of the backends, else reference.
   static Result<std::shared_ptr<Model>> open(std::shared_ptr<const Package> package, const ModelOptions &options);
   ~Model();
   Model(const Model &) = delete;
@@ -83,7 +88,8 @@ private:
   Status choose_device(const ModelOptions &options);
   Status open_device(const fp_device_api &api, const std::string &selector, const ModelOptions &options);
   void close_device();
-  Status load_executable();
+  Status load_executable(const package::Executable &executable);
+  Status load_best_executable(const Choice &choice);
   Status load_weights(const ModelOptions &options);
   Status load_range(uint64_t begin, uint64_t end, const ModelOptions &options, fp_memory **memory);
 
@@ -91,7 +97,6 @@ private:
   const fp_device_api *api_ = nullptr;
   fp_device *device_ = nullptr;
   fp_executable *executable_ = nullptr;
-  const package::Executable *chosen_ = nullptr;
   std::string_view target_;
   std::vector<Rejection> rejected_;
   std::vector<fp_memory *> weights_;

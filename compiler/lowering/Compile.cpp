@@ -143,6 +143,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   if (!writer)
     return writer.takeError();
   ManifestParts parts;
+  if (llvm::StringRef(options.numerics) == "portable")
+    parts.selfTests = addSelfTests(launch);
   std::vector<std::pair<std::string, Executable>> compiled;
   for (const Backend *backend : targets) {
     for (auto function : launch.getOps<kernel::FuncOp>())

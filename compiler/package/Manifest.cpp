@@ -206,6 +206,16 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
     executables.push_back(schema::CreateExecutable(b, name, target, conditions, executable.first.version, &content));
   }
 
+  std::vector<flatbuffers::Offset<schema::SelfTest>> selfTests;
+  for (const SelfTest &test : parts.selfTests) {
+    std::vector<flatbuffers::Offset<schema::Bytes>> arguments;
+    for (const std::vector<char> &argument : test.arguments)
+      arguments.push_back(
+          schema::CreateBytes(b, b.CreateVector(reinterpret_cast<const uint8_t *>(argument.data()), argument.size())));
+    auto vector = b.CreateVector(arguments);
+    selfTests.push_back(schema::CreateSelfTest(b, kernels.lookup(test.kernel), vector, test.resultBytes, test.result));
+  }
+
   using nlohmann::json;
   json config = json::parse(parts.configText, nullptr, false),
        generation = json::parse(parts.generationText, nullptr, false);
@@ -252,10 +262,13 @@ std::string Writer::build(ModuleOp launch, const frontend::ImportedModel &model,
   auto kernelVector = b.CreateVector(kernelTables);
   auto executableVector = b.CreateVector(executables);
   schema::Segment graph = segment(parts.graph);
+  flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<schema::SelfTest>>> selfTestVector;
+  if (!selfTests.empty())
+    selfTestVector = b.CreateVector(selfTests);
   schema::FinishManifestBuffer(b, schema::CreateManifest(b, 1, 1, numerics, weights, model.parameterCount,
                                                          model.vocabulary, model.maximumContext, 32, parameterVector,
                                                          stateVector, program, kernelVector, executableVector, &graph,
-                                                         text, defaults, provenance));
+                                                         text, defaults, provenance, selfTestVector));
   return std::string(reinterpret_cast<const char *>(b.GetBufferPointer()), b.GetSize());
 }
 

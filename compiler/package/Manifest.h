@@ -4,6 +4,7 @@
 #include "compiler/frontend/Frontend.h"
 #include "compiler/offload/Backend.h"
 #include "compiler/package/PackageWriter.h"
+#include "compiler/package/SelfTest.h"
 
 namespace freeport {
 
@@ -12,6 +13,7 @@ struct ManifestParts {
   std::vector<ParameterPlan> plans;
   std::vector<Place> places;
   std::vector<std::pair<std::string, std::pair<Executable, FileSegment>>> executables; ///< by backend
+  std::vector<SelfTest> selfTests;
   FileSegment graph;
   std::optional<FileSegment> tokenizer, tokenizerConfig, chatTemplate;
   std::string weights, numerics, checkpointName, options;

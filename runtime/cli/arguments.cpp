@@ -102,6 +102,10 @@ Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceA
     return !interrupted;
   };
   FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, Model::open(package, options));
+  for (const Rejection &each : model->rejected())
+    if (each.failed_self_test)
+      fmt::print(stderr, "note: {}: {}; {} runs instead\n", each.executable->target()->string_view(), each.reason,
+                 model->target());
   if (arguments.device.empty() && std::string_view(model->api().name) == "reference")
     fmt::print(stderr,
                "note: {} has no code for a faster device of this machine; the reference device runs it, slowly\n",

@@ -103,7 +103,7 @@ Status add_choice(const Package &package, const std::string &device, json &execu
   const auto &all = *package.manifest().executables();
   for (flatbuffers::uoffset_t i = 0; i < all.size(); ++i) {
     json &each = executables[i];
-    each["taken"] = all.Get(i) == choice.taken;
+    each["taken"] = all.Get(i) == choice.taken();
     for (const Rejection &rejection : choice.rejected)
       if (rejection.executable == all.Get(i))
         each["rejected"] = rejection.reason;

@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -55,8 +56,8 @@ public:
     request["content"] = nlohmann::json::binary(dispatch.content);
     request["kernel"] = dispatch.kernel;
     request["buffers"] = nlohmann::json::array();
-    for (const Bytes &buffer : dispatch.buffers)
-      request["buffers"].push_back(nlohmann::json::binary(buffer));
+    for (const std::vector<std::byte> &buffer : dispatch.buffers)
+      request["buffers"].push_back(json_of(buffer));
     request["scalars"] = dispatch.scalars;
     request["grid"] = dispatch.grid;
     if (!write_frame(to, request) || !read_frame(from, answer))
@@ -64,7 +65,7 @@ public:
     if (std::string error = answer["error"]; !error.empty())
       return Status(Code::kInternal, error);
     for (size_t i = 0; i < dispatch.buffers.size(); ++i)
-      dispatch.buffers[i] = answer["buffers"][i].get_binary();
+      dispatch.buffers[i] = buffer_of(answer["buffers"][i]);
     why = answer["why"];
     return answer["ran"].get<bool>();
   }
@@ -111,8 +112,10 @@ llvm::Expected<RanAt> runKernel(const Backend &backend, llvm::StringRef profile,
   dispatch.version = executable->version;
   dispatch.content.assign(executable->content.begin(), executable->content.end());
   dispatch.kernel = kernelName.str();
-  for (const std::vector<char> &buffer : buffers)
-    dispatch.buffers.emplace_back(buffer.begin(), buffer.end());
+  for (const std::vector<char> &buffer : buffers) {
+    const auto *first = reinterpret_cast<const std::byte *>(buffer.data());
+    dispatch.buffers.emplace_back(first, first + buffer.size());
+  }
   dispatch.scalars.assign(scalars.begin(), scalars.end());
   dispatch.grid = grid;
   std::string why, whyElsewhere;
@@ -129,7 +132,7 @@ llvm::Expected<RanAt> runKernel(const Backend &backend, llvm::StringRef profile,
                  (whyElsewhere.empty() ? "" : "; in FREEPORT_DISPATCH_RUNNER: " + whyElsewhere))
                     .str());
   for (size_t i = 0; i < buffers.size(); ++i)
-    buffers[i].assign(dispatch.buffers[i].begin(), dispatch.buffers[i].end());
+    std::memcpy(buffers[i].data(), dispatch.buffers[i].data(), buffers[i].size());
   return place;
 }
 

@@ -3,6 +3,7 @@
 #include "compiler/frontend/Frontend.h"
 #include "compiler/lowering/Pipeline.h"
 #include "compiler/lowering/Register.h"
+#include "compiler/package/SelfTest.h"
 #include "dialects/kernel/Kernel.h"
 #include "test/conformance/RunKernel.h"
 
@@ -10,6 +11,7 @@
 #include "mlir/Parser/Parser.h"
 
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
 #include <cmath>
 #include <cstring>
@@ -36,11 +38,6 @@ protected:
   }
 
   uint32_t below(uint32_t bound) { return random() % bound; }
-  /// A number between -1 and 1, never subnormal.
-  float number() { return (static_cast<int32_t>(below(2000001)) - 1000000) * 1e-6f; }
-  /// The bits of such a number as f16: exponents 2^-10 to 2^-1.
-  uint16_t half() { return static_cast<uint16_t>(0x1400 + below(0x2400) + 0x8000 * below(2)); }
-
   /// Operands of a kernel: numbers in buffers of floats, 0 and 1 in those of integers, packed weights, and activations
   /// with the sums that their bytes have. Buffers hold `bufferBytes`, activations `tokens` records.
   Buffers operands(kernel::FuncOp function, size_t bufferBytes, int64_t tokens) {
@@ -49,9 +46,9 @@ protected:
       if (auto buffer = dyn_cast<kernel::BufferType>(type))
         buffers.push_back(fillBuffer(buffer.getElementType(), bufferBytes));
       else if (auto weights = dyn_cast<kernel::WeightsType>(type))
-        buffers.push_back(fillWeights(weights));
+        buffers.push_back(sampleWeights(weights, random));
       else if (auto activations = dyn_cast<kernel::ActivationsType>(type))
-        buffers.push_back(fillActivations(activations, tokens));
+        buffers.push_back(sampleActivations(activations, tokens, random));
     }
     return buffers;
   }
@@ -141,65 +138,13 @@ private:
     size_t width = element.getIntOrFloatBitWidth() / 8;
     for (size_t at = 0; at + width <= size; at += width) {
       if (element.isF32())
-        put(bytes, at, number());
+        put(bytes, at, sampleNumber(random));
       else if (element.isF16())
-        put(bytes, at, half());
+        put(bytes, at, sampleHalf(random));
       else if (element.isInteger(32))
         put(bytes, at, static_cast<int32_t>(below(2)));
       else
         bytes[at] = static_cast<char>(below(256));
-    }
-    return bytes;
-  }
-
-  Bytes fillWeights(kernel::WeightsType type) {
-    int64_t entryBytes = type.isBank() ? type.getEntryStride() : type.getEntryBytes();
-    Bytes bytes(entryBytes * std::max<int64_t>(type.getEntries(), 1));
-    for (size_t at = 0; at < bytes.size(); at += 4)
-      put(bytes, at, number()); // any bits are codes
-    int64_t records = type.getRowBlocks() * type.getGroups(), width = type.getRecordBytes();
-    for (int64_t entry = 0; entry < std::max<int64_t>(type.getEntries(), 1); ++entry)
-      for (int64_t record = 0; record < records; ++record) {
-        size_t at = entry * entryBytes + record * width, size = width;
-        if (type.getFormat() == kernel::BlockFormat::f16 || type.getFormat() == kernel::BlockFormat::bf16)
-          for (size_t i = 0; i < size; i += 2)
-            put(bytes, at + i, half()); // as bf16: 2^-87 to 2^-14
-        else if (type.isQuantized())
-          for (int64_t row = 0; row < 32; ++row)
-            switch (type.getFormat()) {
-            case kernel::BlockFormat::q4_k:
-              put(bytes, at + size - 128 + 4 * row, half());
-              [[fallthrough]];
-            case kernel::BlockFormat::q6_k:
-              put(bytes, at + size - 126 + 4 * row, half());
-              break;
-            default:
-              put(bytes, at + size - 64 + 2 * row, half());
-            }
-      }
-    return bytes;
-  }
-
-  Bytes fillActivations(kernel::ActivationsType type, int64_t tokens) {
-    Bytes bytes(type.getTokenBytes() * tokens);
-    int64_t groups = type.getGroups();
-    for (int64_t token = 0; token < tokens; ++token) {
-      size_t at = token * type.getTokenBytes();
-      for (int64_t group = 0; group < groups; ++group) {
-        int32_t sum = 0;
-        for (int64_t k = 32 * group; k < std::min<int64_t>(32 * group + 32, type.getWidth()); ++k) {
-          auto code = static_cast<int8_t>(static_cast<int32_t>(below(255)) - 127);
-          sum += code;
-          if (type.isQuantized())
-            bytes[at + k] = code;
-          else
-            put(bytes, at + 4 * k, number());
-        }
-        if (!type.isQuantized())
-          continue;
-        put(bytes, at + 32 * groups + 4 * group, std::fabs(number()) + 1e-3f);
-        put(bytes, at + 36 * groups + 4 * group, sum);
-      }
     }
     return bytes;
   }
@@ -256,36 +201,53 @@ std::string spanDotKernel(const std::string &format, int64_t inputs, int64_t row
          "kernel.return\n}\n";
 }
 
-TEST_F(BackendsAgree, SpanDot) {
-  for (const std::string format : kFormats)
-    for (int64_t inputs : {1, 31, 32, 33, 37, 1025}) {
-      int64_t spans = (inputs + 1023) / 1024;
-      for (int64_t rowBlocks = 1; rowBlocks <= 5; ++rowBlocks)
-        for (int64_t tokens = 1; tokens <= 4; ++tokens) {
-          if (inputs != 37 && rowBlocks > 1 && tokens > 1 && (rowBlocks + tokens) % 3)
-            continue; // every pair of counts at one width, a third of them at the others
-          check(spanDotKernel(format, inputs, rowBlocks, tokens, /*bank=*/false), 128 * rowBlocks * tokens * spans,
-                tokens, {}, {spans, 1, 1});
-          if (HasFailure())
-            return;
-        }
-    }
+/// Of one block format.
+class PackedDots : public BackendsAgree, public testing::WithParamInterface<const char *> {};
+INSTANTIATE_TEST_SUITE_P(, PackedDots, testing::ValuesIn(kFormats), [](const auto &info) { return info.param; });
+
+TEST_P(PackedDots, OfOneSpan) {
+  for (int64_t inputs : {1, 31, 32, 33, 37, 1025}) {
+    int64_t spans = (inputs + 1023) / 1024;
+    for (int64_t rowBlocks = 1; rowBlocks <= 5; ++rowBlocks)
+      for (int64_t tokens = 1; tokens <= 4; ++tokens) {
+        if (inputs != 37 && rowBlocks > 1 && tokens > 1 && (rowBlocks + tokens) % 3)
+          continue; // every pair of counts at one width, a third of them at the others
+        check(spanDotKernel(GetParam(), inputs, rowBlocks, tokens, /*bank=*/false), 128 * rowBlocks * tokens * spans,
+              tokens, {}, {spans, 1, 1});
+        if (HasFailure())
+          return;
+      }
+  }
 }
 
-TEST_F(BackendsAgree, SumsOfSpans) {
-  for (const std::string format : kFormats)
-    for (int64_t inputs : {2048, 3000, 5121})
-      for (auto [rowBlocks, tokens] : {std::pair<int64_t, int64_t>{1, 1}, {3, 1}, {4, 1}, {1, 4}, {2, 3}})
-        check(spanDotKernel(format, inputs, rowBlocks, tokens, /*bank=*/false, Spans::summed), 128 * rowBlocks * tokens,
-              tokens, {}, {1, 1, 1});
-  check(spanDotKernel("q4", 3000, 2, 1, /*bank=*/true, Spans::summed), 3 * 128 * 2, 1, {}, {1, 3, 1});
+TEST_P(PackedDots, SumsOfSpans) {
+  for (int64_t inputs : {2048, 3000, 5121})
+    for (auto [rowBlocks, tokens] : {std::pair<int64_t, int64_t>{1, 1}, {3, 1}, {4, 1}, {1, 4}, {2, 3}})
+      check(spanDotKernel(GetParam(), inputs, rowBlocks, tokens, /*bank=*/false, Spans::summed),
+            128 * rowBlocks * tokens, tokens, {}, {1, 1, 1});
+  check(spanDotKernel(GetParam(), 3000, 2, 1, /*bank=*/true, Spans::summed), 3 * 128 * 2, 1, {}, {1, 3, 1});
 }
 
-TEST_F(BackendsAgree, SpanDotOfManyTokens) {
-  for (const std::string format : kFormats)
-    for (int64_t inputs : {33, 1025})
-      check(spanDotKernel(format, inputs, 1, 16, /*bank=*/false), 128 * 16 * ((inputs + 1023) / 1024), 16, {},
-            {(inputs + 1023) / 1024, 1, 1});
+TEST_P(PackedDots, OfManyTokens) {
+  for (int64_t inputs : {33, 1025})
+    check(spanDotKernel(GetParam(), inputs, 1, 16, /*bank=*/false), 128 * 16 * ((inputs + 1023) / 1024), 16, {},
+          {(inputs + 1023) / 1024, 1, 1});
+}
+
+/// The bits that a package's self-tests ask for are the reference's, and every backend's.
+TEST_P(PackedDots, SelfTest) {
+  OwningOpRef<ModuleOp> module = ModuleOp::create(UnknownLoc::get(&context));
+  const SelfTest test = addSelfTest(*module, *kernel::symbolizeBlockFormat(GetParam()));
+  auto function = cast<kernel::FuncOp>(module->lookupSymbol(test.kernel));
+  Buffers buffers = test.arguments;
+  buffers.emplace_back(test.resultBytes);
+  Buffers expected = buffers;
+  auto ran =
+      runKernel(*llvm::cantFail(findBackend("reference")), "bytecode", *module, test.kernel, expected, {}, {1, 1, 1});
+  ASSERT_TRUE(static_cast<bool>(ran)) << llvm::toString(ran.takeError());
+  const uint64_t result = XXH3_64bits(expected.back().data(), expected.back().size());
+  EXPECT_EQ(result, test.result) << "the reference leaves 0x" << std::hex << result;
+  check(*module, function, buffers, {}, {1, 1, 1});
 }
 
 TEST_F(BackendsAgree, SpanDotOfABank) {

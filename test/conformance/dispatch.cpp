@@ -1,7 +1,7 @@
 #include "test/conformance/dispatch.h"
 
-#include "runtime/package_generated.h"
 #include "runtime/registry.h"
+#include "runtime/single_dispatch.h"
 
 #include <cstring>
 #include <map>
@@ -28,24 +28,6 @@ public:
 
 private:
   std::map<const fp_device_api *, fp_device *> open_;
-};
-
-/// What a dispatch holds on a device, given back in order.
-struct Loaded {
-  const fp_device_api *api;
-  fp_device *device;
-  std::vector<fp_memory *> memories;
-  fp_executable *executable = nullptr;
-  fp_recording *recording = nullptr;
-
-  ~Loaded() {
-    if (recording)
-      api->erase(device, recording);
-    if (executable)
-      api->unload(device, executable);
-    for (fp_memory *memory : memories)
-      api->release(device, memory);
-  }
 };
 
 bool transfer(int file, char *data, size_t size, ssize_t (*move)(int, char *, size_t)) {
@@ -80,52 +62,20 @@ Result<bool> run_dispatch(Dispatch &dispatch, std::string &why) {
     why = reason;
     return false;
   }
-  auto failure = [&](const char *stage) {
-    return Status(Code::kInternal, dispatch.backend + ": " + stage + ": " + error.message);
-  };
-  Loaded loaded{api, device, {}};
-  std::vector<fp_binding> bindings;
-  for (const Bytes &buffer : dispatch.buffers) {
-    fp_memory *memory = nullptr;
-    if (api->allocate(device, buffer.size(), &memory, &error))
-      return failure("allocate");
-    loaded.memories.push_back(memory);
-    if (api->write(device, memory, 0, buffer.data(), buffer.size(), &error))
-      return failure("write");
-    bindings.push_back({memory, 0, {nullptr, 0}, {nullptr, 0}});
-  }
   const char *names[] = {dispatch.kernel.c_str()};
-  if (api->load(device, dispatch.content.data(), dispatch.content.size(), dispatch.version, names, 1,
-                &loaded.executable, &error))
-    return failure("load");
-
-  std::vector<fp_size_instruction> code;
-  for (const int64_t value : dispatch.scalars)
-    code.push_back({int32_t(package::SizeOpcode::constant), value});
-  for (const int64_t value : dispatch.grid)
-    code.push_back({int32_t(package::SizeOpcode::constant), value});
-  std::vector<fp_size> sizes;
-  for (const fp_size_instruction &each : code)
-    sizes.push_back({&each, 1});
-  fp_command command = {};
-  command.kind = FP_COMMAND_DISPATCH;
-  std::copy_n(sizes.end() - 3, 3, command.grid);
-  command.bindings = bindings.data();
-  command.binding_count = bindings.size();
-  command.scalars = sizes.data();
-  command.scalar_count = dispatch.scalars.size();
-  if (api->record(device, loaded.executable, &command, 1, &loaded.recording, &error))
-    return failure("record");
-  if (api->replay(device, loaded.recording, nullptr, 0, &error))
-    return failure("replay");
-  for (size_t i = 0; i < dispatch.buffers.size(); ++i)
-    if (api->read(device, dispatch.buffers[i].data(), loaded.memories[i], 0, dispatch.buffers[i].size(), &error))
-      return failure("read");
+  fp_executable *executable = nullptr;
+  if (api->load(device, dispatch.content.data(), dispatch.content.size(), dispatch.version, names, 1, &executable,
+                &error))
+    return Status(Code(error.code), dispatch.backend + ": load: " + error.message);
+  Status status = run_single_dispatch(*api, device, executable, 0, dispatch.buffers, dispatch.scalars, dispatch.grid);
+  api->unload(device, executable);
+  if (!status.ok())
+    return status;
   return true;
 }
 
 bool write_frame(int file, const nlohmann::json &value) {
-  Bytes bytes(8);
+  std::vector<uint8_t> bytes(8);
   nlohmann::json::to_msgpack(value, bytes);
   const uint64_t size = bytes.size() - 8;
   std::memcpy(bytes.data(), &size, 8);
@@ -138,11 +88,22 @@ bool read_frame(int file, nlohmann::json &value) {
   uint64_t size = 0;
   if (!transfer(file, reinterpret_cast<char *>(&size), 8, take))
     return false;
-  Bytes bytes(size);
+  std::vector<uint8_t> bytes(size);
   if (!transfer(file, reinterpret_cast<char *>(bytes.data()), size, take))
     return false;
   value = nlohmann::json::from_msgpack(bytes, /*strict=*/true, /*allow_exceptions=*/false);
   return !value.is_discarded();
+}
+
+nlohmann::json json_of(std::span<const std::byte> buffer) {
+  const auto *first = reinterpret_cast<const uint8_t *>(buffer.data());
+  return nlohmann::json::binary(std::vector<uint8_t>(first, first + buffer.size()));
+}
+
+std::vector<std::byte> buffer_of(const nlohmann::json &value) {
+  const std::vector<uint8_t> &bytes = value.get_binary();
+  const auto *first = reinterpret_cast<const std::byte *>(bytes.data());
+  return {first, first + bytes.size()};
 }
 
 } // namespace freeport

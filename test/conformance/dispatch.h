@@ -7,20 +7,19 @@
 #include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace freeport {
 
-using Bytes = std::vector<uint8_t>;
-
 struct Dispatch {
   std::string backend, target;
   std::vector<std::string> conditions;
   uint32_t version = 0;
-  Bytes content; ///< the executable
+  std::vector<uint8_t> content; ///< the executable
   std::string kernel;
-  std::vector<Bytes> buffers; ///< the kernel's memory arguments; afterwards what it left in them
+  std::vector<std::vector<std::byte>> buffers; ///< the kernel's memory arguments; afterwards what it left in them
   std::vector<int64_t> scalars;
   std::array<int64_t, 3> grid = {1, 1, 1};
 };
@@ -32,5 +31,9 @@ Result<bool> run_dispatch(Dispatch &dispatch, std::string &why);
 /// Frames of a dispatch runner: eight bytes of length, little-endian, then MessagePack. False at the end of the stream.
 bool write_frame(int file, const nlohmann::json &value);
 bool read_frame(int file, nlohmann::json &value);
+
+/// A buffer as it stands in a frame, and back.
+nlohmann::json json_of(std::span<const std::byte> buffer);
+std::vector<std::byte> buffer_of(const nlohmann::json &value);
 
 } // namespace freeport

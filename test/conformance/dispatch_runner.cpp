@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 int main() {
-  using freeport::Bytes;
   nlohmann::json request;
   while (freeport::read_frame(STDIN_FILENO, request)) {
     freeport::Dispatch dispatch;
@@ -16,7 +15,7 @@ int main() {
     dispatch.content = request["content"].get_binary();
     dispatch.kernel = request["kernel"];
     for (const nlohmann::json &buffer : request["buffers"])
-      dispatch.buffers.push_back(buffer.get_binary());
+      dispatch.buffers.push_back(freeport::buffer_of(buffer));
     dispatch.scalars = request["scalars"].get<std::vector<int64_t>>();
     dispatch.grid = request["grid"].get<std::array<int64_t, 3>>();
     std::string why;
@@ -26,8 +25,8 @@ int main() {
     answer["ran"] = ran.ok() && *ran;
     answer["why"] = why;
     answer["buffers"] = nlohmann::json::array();
-    for (Bytes &buffer : dispatch.buffers)
-      answer["buffers"].push_back(nlohmann::json::binary(std::move(buffer)));
+    for (const std::vector<std::byte> &buffer : dispatch.buffers)
+      answer["buffers"].push_back(freeport::json_of(buffer));
     if (!freeport::write_frame(STDOUT_FILENO, answer))
       return 1;
   }

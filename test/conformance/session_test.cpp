@@ -1,17 +1,25 @@
 // Sessions on a compiled model, device by device: the bits of a sequence do not depend on its company or its steps,
 // pages are shared and counted, a step that fails changes nothing, and a warm step allocates nothing.
 #include "runtime/compiler_api.h"
+#include "runtime/package_header.h"
 #include "runtime/registry.h"
 #include "runtime/session.h"
 
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
+#include <elf.h>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <map>
 #include <new>
+#include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
 
@@ -364,6 +372,86 @@ TEST(Session, SeveralSessionsShareAModel) {
   for (uint32_t i = 0; i < kThreads; ++i)
     EXPECT_TRUE(same_bits(expected[i], found[i])) << "session " << i;
 }
+
+/// The place of a function in the shared object `content`, in bytes from its begin.
+size_t place_of_function(std::span<const uint8_t> content, const char *name) {
+  const int file = memfd_create("executable", 0);
+  EXPECT_EQ(write(file, content.data(), content.size()), ssize_t(content.size()));
+  void *library = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
+  void *function = library ? dlsym(library, name) : nullptr;
+  Dl_info info = {};
+  if (!function || !dladdr(function, &info))
+    return 0;
+  const uint64_t address = uint64_t(static_cast<char *>(function) - static_cast<char *>(info.dli_fbase));
+  Elf64_Ehdr header;
+  std::memcpy(&header, content.data(), sizeof header);
+  for (size_t number = 0; number < header.e_phnum; ++number) {
+    Elf64_Phdr segment;
+    std::memcpy(&segment, content.data() + header.e_phoff + number * sizeof segment, sizeof segment);
+    if (segment.p_type == PT_LOAD && address - segment.p_vaddr < segment.p_filesz)
+      return segment.p_offset + address - segment.p_vaddr;
+  }
+  return 0;
+}
+
+#if defined(__x86_64__)
+/// The package with its self-test of q4 broken for the targets of the cpu that `broken` picks: the kernel returns at
+/// once.
+std::string break_self_test(const std::string &path, const std::function<bool(std::string_view)> &broken) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<uint8_t> file{std::istreambuf_iterator<char>(in), {}};
+  PackageHeader header;
+  std::memcpy(&header, file.data(), sizeof header);
+  uint8_t *manifest = file.data() + header.manifest_offset;
+  for (const package::Executable *executable : *package::GetManifest(manifest)->executables())
+    if (executable->backend()->string_view() == "cpu" && broken(executable->target()->string_view())) {
+      auto *content = const_cast<package::Segment *>(executable->content());
+      const std::span<uint8_t> bytes(file.data() + content->offset(), content->size());
+      const size_t place = place_of_function(bytes, "self_test_q4");
+      EXPECT_GT(place, 0u);
+      bytes[place] = 0xC3;
+      *content = {content->offset(), content->size(), XXH3_64bits(bytes.data(), bytes.size())};
+    }
+  header.manifest_checksum = XXH3_64bits(manifest, header.manifest_size);
+  header.header_checksum = XXH3_64bits(&header, offsetof(PackageHeader, header_checksum));
+  std::memcpy(file.data(), &header, sizeof header);
+  const std::string output = path + ".broken";
+  std::ofstream(output, std::ios::binary).write(reinterpret_cast<const char *>(file.data()), ssize_t(file.size()));
+  return output;
+}
+
+TEST(Model, TakesTheNextExecutableWhereTheBestFailsItsSelfTest) {
+  const std::string intact = packages("llama", "q4"), best(open(intact, "cpu")->target());
+  if (best == "x86-64-v3")
+    GTEST_SKIP() << "expects a processor that takes more than one executable";
+  auto model = open(break_self_test(intact, [&](std::string_view target) { return target == best; }), "cpu");
+  EXPECT_NE(model->target(), best);
+  EXPECT_TRUE(model->target().starts_with("x86-64-v3"));
+  const auto failed = std::find_if(model->rejected().begin(), model->rejected().end(),
+                                   [](const Rejection &each) { return each.failed_self_test; });
+  ASSERT_NE(failed, model->rejected().end());
+  EXPECT_EQ(failed->executable->target()->string_view(), best);
+  EXPECT_NE(failed->reason.find("expects the bits of self-test 'self_test_q4'"), std::string::npos) << failed->reason;
+  const auto tokens = tokens_of(1, 20, vocabulary_of(*model));
+  EXPECT_TRUE(same_bits(alone(model, tokens, 20), alone(open(intact, "reference"), tokens, 20)));
+}
+
+TEST(Model, RefusesADeviceWhereNoExecutablePassesItsSelfTest) {
+  const std::string path = break_self_test(packages("llama", "q4"), [](std::string_view target) {
+    return target.starts_with("x86-64-"); // this processor's
+  });
+  auto package = Package::open(path);
+  ASSERT_TRUE(package.ok()) << package.status().message();
+  auto model = Model::open(*package, {"cpu", 0});
+  ASSERT_FALSE(model.ok());
+  EXPECT_EQ(int(model.status().code()), int(Code::kUnsupported));
+  EXPECT_NE(model.status().message().find("x86-64-v3: expects the bits of self-test"), std::string::npos)
+      << model.status().message();
+  auto other = Model::open(*package, {}); // without a choice, the next device that computes as it should
+  ASSERT_TRUE(other.ok()) << other.status().message();
+  EXPECT_STRNE((*other)->api().name, "cpu");
+}
+#endif
 
 TEST(Model, RefusesWhatItCannotRun) {
   auto package = Package::open(packages("llama", "q4"));

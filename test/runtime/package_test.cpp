@@ -26,6 +26,11 @@ struct ParameterFields {
   std::vector<uint64_t> shape;
   uint64_t offset, entry_size, entry_stride;
 };
+struct SelfTestFields {
+  uint32_t kernel = 0;
+  std::vector<size_t> argument_sizes = {4};
+  uint64_t result_bytes = 4;
+};
 struct VariantFields {
   uint64_t minimum, maximum;
 };
@@ -70,6 +75,7 @@ struct Fields {
   uint32_t kernel = 0, kernel_bindings = 2, kernel_scalars = 0;
   int dimensions = 1;
   std::vector<BindingFields> bindings = {{package::BindingKind::parameter, 1}, {package::BindingKind::output, 0}};
+  std::vector<SelfTestFields> self_tests = {{}};
   std::vector<package::Segment> executables = {{kGraph, 64, 0}};
   int64_t beginning = 0;
   std::vector<int64_t> ends = {1, 39};
@@ -109,6 +115,14 @@ public:
       auto backend = b_.CreateString("reference"), target = b_.CreateString("bytecode");
       executables.push_back(package::CreateExecutable(b_, backend, target, 0, 1, &content));
     }
+    std::vector<flatbuffers::Offset<package::SelfTest>> self_tests;
+    for (const SelfTestFields &each : f_.self_tests) {
+      std::vector<flatbuffers::Offset<package::Bytes>> arguments;
+      for (size_t size : each.argument_sizes)
+        arguments.push_back(package::CreateBytes(b_, b_.CreateVector(std::vector<uint8_t>(size))));
+      self_tests.push_back(package::CreateSelfTest(b_, each.kernel, b_.CreateVector(arguments), each.result_bytes));
+    }
+    auto self_test_vector = b_.CreateVector(self_tests);
     auto text = package::CreateText(b_, nullptr, nullptr, nullptr, f_.beginning, b_.CreateVector(f_.ends));
     auto generation = package::CreateGeneration(b_, f_.temperature, f_.top_k, f_.top_p);
     std::vector<flatbuffers::Offset<flatbuffers::String>> left_out;
@@ -121,10 +135,10 @@ public:
     auto kernel_vector = b_.CreateVector(kernels);
     auto executable_vector = b_.CreateVector(executables);
     const package::Segment graph = sealed(kGraph + 64, 64);
-    FinishManifestBuffer(b_,
-                         package::CreateManifest(b_, f_.version, 1, numerics, weights, 1000, f_.vocabulary, f_.context,
-                                                 f_.page_tokens, parameter_vector, state_vector, program, kernel_vector,
-                                                 executable_vector, &graph, text, generation, provenance));
+    FinishManifestBuffer(b_, package::CreateManifest(b_, f_.version, 1, numerics, weights, 1000, f_.vocabulary,
+                                                     f_.context, f_.page_tokens, parameter_vector, state_vector,
+                                                     program, kernel_vector, executable_vector, &graph, text,
+                                                     generation, provenance, self_test_vector));
     return {reinterpret_cast<const char *>(b_.GetBufferPointer()), b_.GetSize()};
   }
 
@@ -330,6 +344,22 @@ TEST_F(PackageTest, RefusesPrograms) {
   refuse([](Fields &f) { f.bindings[1] = {package::BindingKind::state, 2}; }, "memory that exists");
   refuse([](Fields &f) { f.bindings[1] = {package::BindingKind::arena, 1}; }, "memory that exists");
   refuse([](Fields &f) { f.bindings[1] = {package::BindingKind(77), 0}; }, "memory that exists");
+}
+
+TEST_F(PackageTest, RefusesSelfTests) {
+  EXPECT_TRUE(open([] {
+                Fields fields;
+                fields.self_tests.clear();
+                return fields;
+              }())
+                  .ok());
+  refuse([](Fields &f) { f.self_tests[0].kernel = 1; }, "self-test: expects a kernel below 1");
+  refuse([](Fields &f) { f.self_tests[0].argument_sizes = {}; }, "self-test 'add': expects 1 arguments");
+  refuse([](Fields &f) { f.self_tests[0].argument_sizes = {4, 4}; }, "got 2 and 0");
+  refuse([](Fields &f) { f.self_tests[0].argument_sizes = {0}; }, "not empty");
+  refuse([](Fields &f) { f.self_tests[0].result_bytes = 0; }, "1 to 1048576 bytes of result");
+  refuse([](Fields &f) { f.self_tests[0].result_bytes = UINT64_MAX; }, "1 to 1048576 bytes of result");
+  refuse([](Fields &f) { f.self_tests.resize(65); }, "at most 64 self-tests");
 }
 
 TEST_F(PackageTest, RefusesSegmentsAndEndlessWork) {
