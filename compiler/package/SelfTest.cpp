@@ -46,9 +46,9 @@ template <typename T> void put(std::vector<char> &bytes, size_t at, T value) {
 }
 
 std::string kernelText(const std::string &name, StringRef format, const std::string &activations) {
-  const std::string weights =
-      "!kernel.weights<" + format.str() + ", 32x" + std::to_string(kInputs) + ">";
-  std::string text = "kernel.func @" + name + "(%w: " + weights + ", %x: " + activations + ", %y: !kernel.buffer<f32>) {\n";
+  const std::string weights = "!kernel.weights<" + format.str() + ", 32x" + std::to_string(kInputs) + ">";
+  std::string text =
+      "kernel.func @" + name + "(%w: " + weights + ", %x: " + activations + ", %y: !kernel.buffer<f32>) {\n";
   for (int64_t i = 0; i < kResults; ++i)
     text += "%i" + std::to_string(i) + " = arith.constant " + std::to_string(i) + " : index\n%at" + std::to_string(i) +
             " = arith.constant " + std::to_string(kernel::kQuantum * i) + " : index\n";
@@ -66,8 +66,8 @@ std::string kernelText(const std::string &name, StringRef format, const std::str
   dot("%many", "%i0, %i1, %i2, %i3, %i4", kTokens);
   for (int64_t token = 0; token < kTokens; ++token) {
     const std::string value = "%v" + std::to_string(token);
-    text += value + " = vector.extract %many[0, " + std::to_string(token) +
-            "] : vector<32xf32> from vector<1x5x32xf32>\n";
+    text +=
+        value + " = vector.extract %many[0, " + std::to_string(token) + "] : vector<32xf32> from vector<1x5x32xf32>\n";
     store(value, 1 + token);
   }
   text += R"(

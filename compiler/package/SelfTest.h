@@ -1,6 +1,6 @@
-// The kernels that a device runs before it trusts an executable (runtime/package.fbs, SelfTest): for each block format that
-// a model's dot products read, one with a dot product of one token, one of several, and the float operations around
-// them. What they leave is known from the reference; test/conformance holds every backend to it.
+// The kernels that a device runs before it trusts an executable (runtime/package.fbs, SelfTest): for each block format
+// that a model's dot products read, one with a dot product of one token, one of several, and the float operations
+// around them. What they leave is known from the reference; test/conformance holds every backend to it.
 #pragma once
 
 #include "dialects/kernel/Kernel.h"
