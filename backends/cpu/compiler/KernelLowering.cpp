@@ -85,6 +85,24 @@ Value Machine::intrinsic(StringRef name, Type result, ValueRange operands) {
       .getResults();
 }
 
+void Machine::when(Value condition, llvm::function_ref<void()> body) {
+  auto op = create<scf::IfOp>(condition, /*withElseRegion=*/false);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPoint(op.thenBlock()->getTerminator());
+  body();
+}
+
+Value Machine::globalAddress(StringRef name) {
+  auto module = builder.getInsertionBlock()->getParentOp()->getParentOfType<ModuleOp>();
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    create<LLVM::GlobalOp>(builder.getI64Type(), /*isConstant=*/false, LLVM::Linkage::Weak, name,
+                           builder.getI64IntegerAttr(0));
+  }
+  return create<LLVM::AddressOfOp>(LLVM::LLVMPointerType::get(builder.getContext()), name);
+}
+
 SmallVector<Value> Machine::loop(Value first, Value last, int64_t step, ValueRange initial, LoopBody body) {
   auto op = create<scf::ForOp>(first, last, i64(step), initial);
   OpBuilder::InsertionGuard guard(builder);

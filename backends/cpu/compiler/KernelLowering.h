@@ -12,6 +12,10 @@
 
 namespace freeport::cpu {
 
+/// How many bytes ahead a single token's dot products ask for weights, or 0: an i64 of the shared object, 0 until the
+/// runtime half sets it to what suits the processor.
+constexpr llvm::StringLiteral kPrefetchDistance = "freeport_prefetch_distance";
+
 /// Emits at a builder's insertion point. Addresses are `!llvm.ptr`, sizes and offsets i64, in bytes unless said
 /// otherwise.
 class Machine {
@@ -55,6 +59,12 @@ public:
   /// f16 to f32, scalars and vectors.
   mlir::Value widen(mlir::Value value);
   mlir::Value intrinsic(llvm::StringRef name, mlir::Type result, mlir::ValueRange operands);
+
+  /// Runs `body` where `condition`, an i1, holds.
+  void when(mlir::Value condition, llvm::function_ref<void()> body);
+  /// The address of the module's variable of that name, an i64 that is 0 until someone sets it; adds it where it is
+  /// missing. Weak: the objects of a module's kernels share one.
+  mlir::Value globalAddress(llvm::StringRef name);
 
   using LoopBody = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value, mlir::ValueRange)>;
   /// `for i = first; i < last; i += step` on i64, carrying `initial`; the body returns the next values.

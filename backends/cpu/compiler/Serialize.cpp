@@ -197,6 +197,8 @@ Expected<Executable> serialize(mlir::ModuleOp module, const Profile &profile) {
   for (auto function : module.getOps<mlir::LLVM::LLVMFuncOp>()) {
     auto unit = std::make_unique<Unit>();
     mlir::OwningOpRef<mlir::ModuleOp> single = mlir::ModuleOp::create(function.getLoc());
+    for (auto variable : module.getOps<mlir::LLVM::GlobalOp>())
+      single->push_back(variable->clone());
     single->push_back(function->clone());
     unit->module = mlir::translateModuleToLLVMIR(*single, unit->context, function.getName());
     if (!unit->module)

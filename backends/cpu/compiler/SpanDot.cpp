@@ -12,6 +12,7 @@ using kernel::BlockFormat;
 /// One token: row blocks that one walk streams. More tokens: tokens of one walk.
 constexpr int64_t kStreams = 4;
 constexpr int64_t kFloatTokens = 4;
+constexpr int64_t kLine = 64;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
 
@@ -45,6 +46,7 @@ private:
   };
 
   SmallVector<Value> walk(const Walk &walk);
+  void prefetch(const Walk &walk, Value group);
   void addQuantized(const Walk &walk, Value group, MutableArrayRef<Value> sums);
   void addFloats(const Walk &walk, Value group, MutableArrayRef<Value> sums);
   /// The strip whose dwords and halves begin at these addresses.
@@ -61,6 +63,7 @@ private:
   kernel::ActivationsType activations;
   BlockFormat format;
   Value weightBase, activationBase, first, last;
+  Value prefetchDistance;               ///< bytes, 0: none; of a single token, whose weights nothing reads again
   std::unique_ptr<GroupDots> groupDots; ///< of quantised weights
   int64_t stripLanes = 8;
   VectorType wordLanes, floatLanes; ///< of a strip
@@ -89,6 +92,7 @@ Value SpanDotLowering::lower() {
     result = m.create<vector::InsertOp>(lanes, result, ArrayRef<int64_t>{row, token});
   };
   if (tokens.size() == 1) {
+    prefetchDistance = m.load(m.builder.getI64Type(), m.globalAddress(kPrefetchDistance));
     for (size_t row = 0; row < rows.size(); row += kStreams) {
       Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), kernel::kQuantum / stripLanes};
       SmallVector<Value> sums = walk(part);
@@ -128,6 +132,8 @@ SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
   SmallVector<Value> zeros(walk.size(), m.zero(floatLanes));
   SmallVector<Value> sums = m.loop(first, last, 1, zeros, [&](Value group, ValueRange carried) {
     SmallVector<Value> next(carried);
+    if (prefetchDistance)
+      prefetch(walk, group);
     if (weights.isQuantized())
       addQuantized(walk, group, next);
     else
@@ -137,6 +143,18 @@ SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
   for (Value &sum : sums)
     sum = unpermute(sum);
   return sums;
+}
+
+/// Asks for the lines of a record that lies ahead, for the second-level cache.
+void SpanDotLowering::prefetch(const Walk &walk, Value group) {
+  Value wanted = m.create<arith::CmpIOp>(arith::CmpIPredicate::ne, prefetchDistance, m.i64(0));
+  m.when(wanted, [&] {
+    for (Value row : walk.rows) {
+      Value ahead = m.address(m.address(row, m.multiply(group, m.i64(weights.getRecordBytes()))), prefetchDistance);
+      for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
+        m.create<LLVM::Prefetch>(m.address(ahead, line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
+    }
+  });
 }
 
 //===----------------------------------------------------------------------===//

@@ -10,6 +10,15 @@ namespace {
 /// What backends/cpu/compiler makes of a kernel.func.
 using Kernel = void (*)(void *const *bindings, const int64_t *scalars, int64_t x, int64_t y, int64_t z);
 
+/// Bytes ahead of a single token's reads of weights that its kernels prefetch (docs/decisions/0010-prefetching.md).
+int64_t prefetch_distance() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_is("intel"))
+    return 4608;
+#endif
+  return 0;
+}
+
 class CpuExecutable : public HostExecutable {
 public:
   CpuExecutable(ElfLibrary library, std::vector<Kernel> kernels)
@@ -54,6 +63,8 @@ Result<std::unique_ptr<HostExecutable>> load_executable(std::span<const std::byt
                     std::string("cpu executable: expects a kernel '") + name + "', got none of that name");
     kernels.push_back(reinterpret_cast<Kernel>(address));
   }
+  if (void *variable = library.find("freeport_prefetch_distance"))
+    *static_cast<int64_t *>(variable) = prefetch_distance();
   return std::unique_ptr<HostExecutable>(new CpuExecutable(std::move(library), std::move(kernels)));
 }
 

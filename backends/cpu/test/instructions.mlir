@@ -7,9 +7,11 @@
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-dotprod | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod | FileCheck %s --check-prefix=DOTPROD --implicit-check-not=smmla --implicit-check-not=fmla
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-i8mm | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod,+i8mm | FileCheck %s --check-prefix=I8MM --implicit-check-not=fmla
 
+// One token prefetches where the loader set a distance, a record of 576 bytes at a time; more tokens do not.
 // V3-LABEL: one_token:
 // V3: vpmaddubsw {{.+}}, %ymm{{[0-9]+}}
 // V3: vpmaddwd {{.+}}, %ymm{{[0-9]+}}
+// V3-COUNT-9: prefetcht1
 // AVXVNNI-LABEL: one_token:
 // AVXVNNI: {vex} vpdpbusd {{.+}}, %ymm{{[0-9]+}}
 // V4-LABEL: one_token:
@@ -19,6 +21,7 @@
 // NEON: smull v{{[0-9]+}}.8h, v{{[0-9]+}}.8b, v{{[0-9]+}}.8b
 // NEON: smlal2 v{{[0-9]+}}.8h, v{{[0-9]+}}.16b, v{{[0-9]+}}.16b
 // NEON: addp v{{[0-9]+}}.4s
+// NEON: prfm pldl2keep
 // DOTPROD-LABEL: one_token:
 // DOTPROD: sdot v{{[0-9]+}}.4s, v{{[0-9]+}}.16b, v{{[0-9]+}}.4b[0]
 // DOTPROD: sdot v{{[0-9]+}}.4s, v{{[0-9]+}}.16b, v{{[0-9]+}}.4b[3]
@@ -35,6 +38,7 @@ kernel.func @one_token(%w: !kernel.weights<q4, 32x64>, %x: !kernel.activations<i
 }
 
 // V3-LABEL: three_tokens:
+// V3-NOT: prefetch
 // V3: vpsignb
 // V3: vpmaddubsw
 // AVXVNNI-LABEL: three_tokens:

@@ -60,6 +60,9 @@ public:
       function(bindings.data(), scalars.data(), x, y, z);
   }
 
+  /// The variable of that name in the shared object, or null.
+  int64_t *variable(const char *name) { return library ? static_cast<int64_t *>(dlsym(library, name)) : nullptr; }
+
   std::vector<char> content;
 
 private:

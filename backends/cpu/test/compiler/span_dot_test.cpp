@@ -187,6 +187,15 @@ void checkSpanDot(BlockFormat format, Shape shape, bool bank) {
           for (int64_t lane = 0; lane < 32; ++lane)
             expected.push_back(operands.dot(entry, 32 * (R - 1 - r) + lane, t + 1, span));
       expectSameBits(actual, expected, text.c_str());
+      int64_t *distance = program.variable(kPrefetchDistance.data());
+      ASSERT_EQ(distance != nullptr, T == 1) << text;
+      if (!distance)
+        continue;
+      for (*distance = 4608; *distance; *distance = 0) { // reaches beyond the weights
+        std::fill(actual.begin(), actual.end(), 0.0f);
+        program.run({operands.weights.data(), operands.activations.data(), actual.data()}, {0}, span, entry);
+        expectSameBits(actual, expected, "prefetching");
+      }
     }
 }
 
