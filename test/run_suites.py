@@ -3,6 +3,7 @@ A suite that runs nothing, or that dies before it reports, counts as one failure
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def gtest(name_filter):
     programs = [[program] for program in sorted((BUILD / "bin").glob("freeport-*-tests"))]
     environment = {}
     if emulated():
-        environment["FREEPORT_DISPATCH_RUNNER"] = f"{EMULATOR} -cpu max {CROSS_BUILD}/bin/freeport-dispatch-runner"
+        runner = shlex.quote(str(CROSS_BUILD / "bin/freeport-dispatch-runner"))
+        environment["FREEPORT_DISPATCH_RUNNER"] = f"{EMULATOR} -cpu max {runner}"
         programs.append([EMULATOR, CROSS_BUILD / "bin/freeport-runtime-tests"])
     counts, shards = Counts(), os.cpu_count() or 1
     for program in programs:

@@ -9,6 +9,8 @@
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/Bitcode/BitcodeWriter.h"
 #include "llvm/CodeGen/MachineModuleInfo.h"
 #include "llvm/CodeGen/Passes.h"
 #include "llvm/CodeGen/TargetPassConfig.h"
@@ -26,6 +28,7 @@
 
 #include <mutex>
 #include <oneapi/tbb/parallel_for.h>
+#include <xxhash.h>
 
 LLD_HAS_DRIVER(elf)
 
@@ -49,7 +52,56 @@ struct Unit {
   std::string failure;
 };
 
-std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, bool fast, std::string &failure) {
+/// The profile's features where the module calls for them, else none: kernels without dot products of bytes are the
+/// same for every profile of one processor.
+StringRef neededFeatures(const Module &module, const Profile &profile) {
+  for (const Function &function : module)
+    for (StringRef name : {"llvm.x86.avx512.vpdpbusd", "llvm.aarch64.neon.sdot", "llvm.aarch64.neon.smmla"})
+      if (function.getName().starts_with(name))
+        return profile.features;
+  return "";
+}
+
+/// Objects by what they were compiled from, so that a package's profiles share the kernels that are the same for
+/// several. Holds those of about one model.
+class ObjectCache {
+public:
+  std::string key(const Module &module, const Profile &profile, StringRef features, bool fast) {
+    SmallString<0> bitcode;
+    raw_svector_ostream stream(bitcode);
+    WriteBitcodeToFile(module, stream);
+    XXH128_hash_t hash = XXH3_128bits(bitcode.data(), bitcode.size());
+    return (Twine(triple(profile.architecture)) + " " + profile.processor + " " + features + (fast ? " fast " : " ") +
+            Twine(hash.high64) + " " + Twine(hash.low64))
+        .str();
+  }
+  bool find(const std::string &key, SmallVectorImpl<char> &object) {
+    std::lock_guard lock(mutex);
+    auto known = objects.find(key);
+    if (known == objects.end())
+      return false;
+    object.assign(known->second.begin(), known->second.end());
+    return true;
+  }
+  void add(const std::string &key, ArrayRef<char> object) {
+    std::lock_guard lock(mutex);
+    if (bytes > kBytes) {
+      objects.clear();
+      bytes = 0;
+    }
+    bytes += object.size();
+    objects[key] = object.vec();
+  }
+
+private:
+  static constexpr size_t kBytes = 16 << 20;
+  std::mutex mutex;
+  StringMap<std::vector<char>> objects;
+  size_t bytes = 0;
+};
+
+std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, StringRef features, bool fast,
+                                                 std::string &failure) {
   static const bool initialized = [] {
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86Target();
@@ -69,8 +121,8 @@ std::unique_ptr<LLVMTargetMachine> createMachine(const Profile &profile, bool fa
   // In portable numerics, multiply and add round separately.
   options.AllowFPOpFusion = fast ? FPOpFusion::Fast : FPOpFusion::Strict;
   return std::unique_ptr<LLVMTargetMachine>(static_cast<LLVMTargetMachine *>(
-      target->createTargetMachine(triple(profile.architecture), profile.processor, profile.features, options,
-                                  Reloc::PIC_, std::nullopt, CodeGenOptLevel::Aggressive)));
+      target->createTargetMachine(triple(profile.architecture), profile.processor, features, options, Reloc::PIC_,
+                                  std::nullopt, CodeGenOptLevel::Aggressive)));
 }
 
 void optimize(Module &module, LLVMTargetMachine &machine) {
@@ -110,7 +162,12 @@ bool emitObject(Module &module, LLVMTargetMachine &machine, SmallVectorImpl<char
 }
 
 void compile(Unit &unit, const Profile &profile, bool fast) {
-  std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, fast, unit.failure);
+  static ObjectCache cache;
+  StringRef features = neededFeatures(*unit.module, profile);
+  const std::string key = cache.key(*unit.module, profile, features, fast);
+  if (cache.find(key, unit.object))
+    return;
+  std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, features, fast, unit.failure);
   if (!machine)
     return;
   unit.module->setTargetTriple(triple(profile.architecture));
@@ -118,13 +175,15 @@ void compile(Unit &unit, const Profile &profile, bool fast) {
   for (Function &function : *unit.module)
     if (!function.isDeclaration()) {
       function.addFnAttr("target-cpu", profile.processor);
-      if (!profile.features.empty())
-        function.addFnAttr("target-features", profile.features);
+      if (!features.empty())
+        function.addFnAttr("target-features", features);
       function.setDoesNotThrow();
     }
   optimize(*unit.module, *machine);
   if (!emitObject(*unit.module, *machine, unit.object))
     unit.failure = "LLVM cannot emit object files for this target";
+  else
+    cache.add(key, unit.object);
 }
 
 Expected<SmallString<128>> writeTemporary(StringRef content, StringRef suffix) {
