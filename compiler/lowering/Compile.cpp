@@ -21,13 +21,19 @@ using llvm::createStringError;
 namespace freeport {
 namespace {
 
+/// A backend and the profiles of it that a package is to hold.
+struct Target {
+  const Backend *backend;
+  std::vector<std::string> profiles;
+};
+
 class Compilation {
 public:
   explicit Compilation(const fp_compile_options &options) : options(options) {}
   llvm::Error run();
 
 private:
-  llvm::Expected<llvm::SmallVector<const Backend *>> findTargets();
+  llvm::Expected<std::vector<Target>> findTargets();
   bool progress(const char *what, uint64_t done = 0, uint64_t total = 0) {
     return !options.progress || options.progress(options.progress_context, what, done, total);
   }
@@ -35,7 +41,7 @@ private:
   llvm::Expected<bool> endStage(ModuleOp module, unsigned number, llvm::StringRef name);
   llvm::Error writePackage(checkpoint::Checkpoint &checkpoint, const frontend::ImportedModel &model, ModuleOp launch,
                            std::vector<ParameterPlan> plans, const std::string &graphText,
-                           llvm::ArrayRef<const Backend *> targets);
+                           llvm::ArrayRef<Target> targets);
 
   const fp_compile_options &options;
   std::string weights; ///< of `options`, or the checkpoint's default
@@ -70,17 +76,33 @@ llvm::Expected<bool> Compilation::endStage(ModuleOp module, unsigned number, llv
   return options.stop_after && name == options.stop_after;
 }
 
-llvm::Expected<llvm::SmallVector<const Backend *>> Compilation::findTargets() {
-  llvm::SmallVector<const Backend *> targets;
+/// "NAME", with all profiles, or "NAME:PREFIX", with those that begin so.
+llvm::Expected<std::vector<Target>> Compilation::findTargets() {
+  std::vector<Target> targets;
   llvm::SmallVector<llvm::StringRef> names;
   llvm::StringRef(options.targets).split(names, ',', -1, /*KeepEmpty=*/false);
   names.insert(names.begin(), "reference"); // in every package, so that every package runs everywhere
-  for (llvm::StringRef name : names) {
+  for (llvm::StringRef text : names) {
+    auto [name, prefix] = text.split(':');
     auto backend = findBackend(name);
     if (!backend)
       return backend.takeError();
-    if (!llvm::is_contained(targets, *backend))
-      targets.push_back(*backend);
+    const std::vector<std::string> all = (*backend)->profiles();
+    auto target = llvm::find_if(targets, [&](const Target &each) { return each.backend == *backend; });
+    if (target == targets.end())
+      target = targets.insert(target, {*backend, {}});
+    std::vector<std::string> wanted; // in the backend's order
+    bool found = false;
+    for (const std::string &profile : all) {
+      bool matches = llvm::StringRef(profile).starts_with(prefix);
+      found |= matches;
+      if (matches || llvm::is_contained(target->profiles, profile))
+        wanted.push_back(profile);
+    }
+    if (!found)
+      return createStringError("expects --target " + name.str() + ":PREFIX where PREFIX begins one of " +
+                               llvm::join(all, ", ") + ", got '" + prefix.str() + "'");
+    target->profiles = std::move(wanted);
   }
   return targets;
 }
@@ -121,7 +143,7 @@ llvm::Error Compilation::run() {
   auto targets = findTargets();
   if (!targets)
     return targets.takeError();
-  TargetDescription description = targets->back()->describe();
+  TargetDescription description = targets->back().backend->describe();
   if (llvm::Error error =
           runPasses(model->module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
     return error;
@@ -138,7 +160,7 @@ llvm::Error Compilation::run() {
 
 llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const frontend::ImportedModel &model,
                                       ModuleOp launch, std::vector<ParameterPlan> plans, const std::string &graphText,
-                                      llvm::ArrayRef<const Backend *> targets) {
+                                      llvm::ArrayRef<Target> targets) {
   auto writer = PackageWriter::create(options.output);
   if (!writer)
     return writer.takeError();
@@ -146,11 +168,11 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   if (llvm::StringRef(options.numerics) == "portable")
     parts.selfTests = addSelfTests(launch);
   std::vector<std::pair<std::string, Executable>> compiled;
-  for (const Backend *backend : targets) {
+  for (const auto &[backend, profiles] : targets) {
     for (auto function : launch.getOps<kernel::FuncOp>())
       if (llvm::Error error = backend->supports(function))
         return error;
-    for (const std::string &profile : backend->profiles()) {
+    for (const std::string &profile : profiles) {
       if (!progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
         return createStringError("cancelled");
       OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());

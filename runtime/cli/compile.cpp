@@ -112,7 +112,10 @@ void add_compile(CLI::App &app, Action &action) {
                    "that bits differ (freeport compare tells how far)")
       ->check(CLI::IsMember({"portable", "fast"}))
       ->capture_default_str();
-  verb->add_option("--target", arguments->targets, "Backends to compile for, separated by commas")
+  verb->add_option(
+          "--target", arguments->targets,
+          "Backends to compile for, separated by commas; NAME:PREFIX leaves out those of its profiles that do not "
+          "begin so, e.g. cpu:x86-64")
       ->capture_default_str();
   verb->add_option("--dump-stages", arguments->dump_stages,
                    "Write 1-graph.mlir, 2-kernel.mlir, 3-launch.mlir to this folder");

@@ -220,6 +220,19 @@ def test_inspect_describes(tmp_path):
     assert succeed("inspect", path, "--verify").returncode == 0
 
 
+def test_targets_by_profile(tmp_path):
+    def targets(*options):
+        succeed("compile", checkpoint("llama"), "-o", tmp_path / "out.port", "--target", *options)
+        manifest = json.loads(succeed("inspect", tmp_path / "out.port", "--json").stdout)
+        return [each["target"] for each in manifest["executables"]]
+
+    assert targets("cpu:aarch64") == ["bytecode", "aarch64-neon", "aarch64-dotprod", "aarch64-i8mm"]
+    assert targets("cpu:aarch64-i8mm,cpu:x86-64-v4") == ["bytecode", "x86-64-v4-avx512vnni", "aarch64-i8mm"]
+    done = freeport("compile", checkpoint("llama"), "-o", tmp_path / "none.port", "--target", "cpu:sparc")
+    assert done.returncode != 0 and "PREFIX begins one of x86-64-v3, " in done.stderr and "'sparc'" in done.stderr
+    assert not (tmp_path / "none.port").exists()
+
+
 def test_inspect_tells_what_a_device_takes():
     path = package("tiny-moe", "q4")
     targets = json.loads(succeed("inspect", path, "--json", "--device", "reference").stdout)["executables"]
