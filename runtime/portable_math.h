@@ -8,7 +8,8 @@
 
 namespace freeport {
 
-/// exp on [-87, 87], clamped outside, so never 0, infinite or subnormal; exp(0) is 1, exp(NaN) is exp(-87).
+/// exp on [-87, 87], clamped outside, so never 0, infinite or subnormal; exp(0) is 1, exp(NaN) is exp(-87), that of
+/// a signalling NaN, which no arithmetic makes, is open.
 inline float portable_exp(float x) {
   x = x > -87.0f ? x : -87.0f;
   x = x < 87.0f ? x : 87.0f;

@@ -74,9 +74,13 @@ TEST(PortableMath, ExpEqualsTheKernels) {
         continue;
       std::vector<uint32_t> found(bits.size());
       std::memcpy(found.data(), buffers[1].data(), buffers[1].size());
-      for (size_t i = 0; i < bits.size(); ++i)
-        ASSERT_EQ(found[i], std::bit_cast<uint32_t>(portable_exp(std::bit_cast<float>(bits[i]))))
-            << backend->name().str() << ": exp of bits " << std::hex << bits[i];
+      for (size_t i = 0; i < bits.size(); ++i) {
+        const bool signalling = (bits[i] & 0x7FC00000) == 0x7F800000 && (bits[i] & 0x003FFFFF);
+        if (!signalling) {
+          ASSERT_EQ(found[i], std::bit_cast<uint32_t>(portable_exp(std::bit_cast<float>(bits[i]))))
+              << backend->name().str() << ": exp of bits " << std::hex << bits[i];
+        }
+      }
     }
 }
 

@@ -15,6 +15,8 @@ from reference_models import read_safetensors
 ROOT = Path(__file__).resolve().parents[2]
 FREEPORT = ROOT / "build/bin/freeport"
 GOLDEN = ("llama", "llama_tied", "qwen3", "qwen3_moe", "deepseek_v2", "deepseek_v3")
+# Code for this processor's architecture only: most of a test's time is compiling.
+NATIVE_CPU = {"x86_64": "cpu:x86-64", "aarch64": "cpu:aarch64"}.get(platform.machine(), "cpu")
 SCRATCH = tempfile.TemporaryDirectory(prefix="freeport-test-models-")  # removed when Python ends
 
 
@@ -48,9 +50,7 @@ def checkpoint(name):
 
 @functools.cache
 def package(name, weights):
-    """Random models hold code for this processor's architecture only: most of a test's time is compiling."""
-    native = {"x86_64": "cpu:x86-64", "aarch64": "cpu:aarch64"}.get(platform.machine(), "cpu")
-    target = "cpu" if name in GOLDEN or name == "tiny-moe" else native
+    target = "cpu" if name in GOLDEN or name == "tiny-moe" else NATIVE_CPU
     path = Path(SCRATCH.name) / f"{name}-{weights}.port"
     succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", target)
     return path

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "test/models"))
 
 import random_models  # noqa: E402
-from command import GOLDEN, SCRATCH, checkpoint, freeport, logits, succeed  # noqa: E402
+from command import NATIVE_CPU, GOLDEN, SCRATCH, checkpoint, freeport, logits, succeed  # noqa: E402
 
 IN_EVERY_FORMAT = ("llama", "deepseek_v3", "tiny-moe")
 SHIPPED = (*GOLDEN, "tiny-moe")
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(unusable() is not None, reason=f"no Vulkan devic
 @functools.cache
 def package(name, weights):
     path = Path(SCRATCH.name) / f"{name}-{weights}-vulkan.port"
-    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", "cpu,vulkan")
+    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", f"{NATIVE_CPU},vulkan")
     return path
 
 
