@@ -48,7 +48,7 @@ private:
     size_t pairs = m.profile.products == ByteProducts::smmla ? codes.size() / 2 : 0;
     SmallVector<Sums> sums(codes.size());
     for (int64_t block = first; block < last; ++block) {
-      SmallVector<Value> weights, tokens;
+      SmallVector<Value> weights;
       for (int64_t word = 4 * block; word < 4 * block + 4; ++word)
         weights.push_back(signedBytes(strip, word));
       SmallVector<Value> rows = pairs ? pairRows(weights) : SmallVector<Value>();
