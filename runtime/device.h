@@ -10,7 +10,7 @@
 extern "C" {
 #endif
 
-#define FP_DEVICE_ABI_VERSION 1
+#define FP_DEVICE_ABI_VERSION 2
 
 /* A size expression: postfix over 64-bit integers (package.fbs, SizeInstruction). */
 typedef struct fp_size_instruction {
@@ -32,6 +32,13 @@ typedef struct fp_device_options {
   int32_t threads;      /* host threads that a replay may use; 0: the device's choice */
   int32_t timings;      /* nonzero: replays measure their dispatches, for `timings` */
 } fp_device_options;
+
+/* A piece of one dispatch of a replay, and when it ran. */
+typedef struct fp_timing {
+  uint32_t dispatch;   /* number among the recording's dispatches */
+  uint32_t thread;     /* of the device; 0 where it has none */
+  uint64_t begin, end; /* nanoseconds since the replay began */
+} fp_timing;
 
 typedef struct fp_device_description {
   char name[128];         /* of the hardware */
@@ -106,9 +113,9 @@ typedef struct fp_device_api {
   int32_t (*replay)(fp_device *device, fp_recording *recording, const int64_t *symbols, size_t symbol_count,
                     fp_error *error);
   void (*erase)(fp_device *device, fp_recording *recording);
-  /* Optional (NULL): nanoseconds of each dispatch of the recording's last replay, in order, at most `capacity` of them;
-   * `count` is how many there are. FP_UNSUPPORTED unless the device was opened with `timings`. */
-  int32_t (*timings)(fp_device *device, fp_recording *recording, uint64_t *nanoseconds, size_t capacity, size_t *count,
+  /* Optional (NULL): the pieces of the recording's last replay, by dispatch, at most `capacity` of them; `count` is how
+   * many there are. FP_UNSUPPORTED unless the device was opened with `timings`. */
+  int32_t (*timings)(fp_device *device, fp_recording *recording, fp_timing *timings, size_t capacity, size_t *count,
                      fp_error *error);
 } fp_device_api;
 

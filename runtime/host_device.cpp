@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -28,13 +29,17 @@ struct fp_executable {
 };
 
 struct fp_device {
-  fp_device(const char *name, freeport::HostLoad load, int threads) : name(name), load(load), team(threads) {}
+  fp_device(const char *name, freeport::HostLoad load, int threads, bool timings)
+      : name(name), load(load), timings(timings), team(threads) {}
   const char *name;
   freeport::HostLoad load;
+  bool timings; ///< whether replays measure their chunks
   freeport::Team team;
 };
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 struct Dispatch {
   uint32_t kernel;
@@ -61,6 +66,8 @@ struct fp_recording {
   const fp_executable *executable;
   std::vector<Dispatch> dispatches;
   std::vector<Phase> phases;
+  std::vector<fp_timing> timings; ///< room for all chunks, or none; the last replay's first
+  size_t timed = 0;               ///< chunks of the last replay
 };
 
 namespace freeport {
@@ -190,7 +197,7 @@ int32_t load(fp_device *device, const void *content, uint64_t bytes, uint32_t ve
 
 void unload(fp_device *, fp_executable *executable) { delete executable; }
 
-int32_t record(fp_device *, fp_executable *executable, const fp_command *commands, size_t count,
+int32_t record(fp_device *device, fp_executable *executable, const fp_command *commands, size_t count,
                fp_recording **recording, fp_error *error) {
   auto made = std::make_unique<fp_recording>();
   made->executable = executable;
@@ -226,6 +233,8 @@ int32_t record(fp_device *, fp_executable *executable, const fp_command *command
     made->dispatches.push_back(std::move(dispatch));
   }
   end_phase();
+  if (device->timings)
+    made->timings.resize(made->dispatches.size() * size_t(device->team.threads() * kChunksPerThread));
   *recording = made.release();
   return 0;
 }
@@ -266,20 +275,26 @@ Status resolve(Dispatch &dispatch, std::span<const int64_t> symbols, int threads
 struct PhaseRun {
   const HostExecutable *kernels;
   std::span<const Dispatch> dispatches;
+  uint32_t first;     ///< number of the first dispatch
+  fp_timing *timings; ///< by chunk; null: not wanted
+  Clock::time_point start;
 };
 
-void run_chunk(void *context, uint32_t chunk) {
+void run_chunk(void *context, uint32_t number) {
   const auto &run = *static_cast<const PhaseRun *>(context);
-  for (const Dispatch &dispatch : run.dispatches) {
-    if (chunk >= dispatch.chunks) {
-      chunk -= dispatch.chunks;
-      continue;
-    }
-    const int64_t first = dispatch.programs * chunk / dispatch.chunks;
-    const int64_t last = dispatch.programs * (chunk + 1) / dispatch.chunks;
-    run.kernels->run(dispatch.kernel, dispatch.resolved, first, last);
-    return;
-  }
+  uint32_t at = 0, chunk = number;
+  for (; chunk >= run.dispatches[at].chunks; ++at)
+    chunk -= run.dispatches[at].chunks;
+  const Dispatch &dispatch = run.dispatches[at];
+  const int64_t first = dispatch.programs * chunk / dispatch.chunks;
+  const int64_t last = dispatch.programs * (chunk + 1) / dispatch.chunks;
+  if (!run.timings)
+    return run.kernels->run(dispatch.kernel, dispatch.resolved, first, last);
+  auto now = [&] { return uint64_t(std::chrono::nanoseconds(Clock::now() - run.start).count()); };
+  fp_timing &timing = run.timings[number];
+  timing = {run.first + at, Team::current_thread(), now(), 0};
+  run.kernels->run(dispatch.kernel, dispatch.resolved, first, last);
+  timing.end = now();
 }
 
 int32_t replay(fp_device *device, fp_recording *recording, const int64_t *symbols, size_t symbol_count,
@@ -288,14 +303,29 @@ int32_t replay(fp_device *device, fp_recording *recording, const int64_t *symbol
   for (Dispatch &dispatch : recording->dispatches)
     if (Status status = resolve(dispatch, {symbols, symbol_count}, device->team.threads()); !status.ok())
       return fill_error(status, error);
+  recording->timed = 0;
+  const Clock::time_point start = device->timings ? Clock::now() : Clock::time_point();
   for (const Phase &phase : recording->phases) {
     PhaseRun run{recording->executable->kernels.get(),
-                 std::span(recording->dispatches).subspan(phase.first, phase.last - phase.first)};
+                 std::span(recording->dispatches).subspan(phase.first, phase.last - phase.first), uint32_t(phase.first),
+                 device->timings ? recording->timings.data() + recording->timed : nullptr, start};
     uint32_t chunks = 0;
     for (const Dispatch &dispatch : run.dispatches)
       chunks += dispatch.chunks;
     device->team.run(chunks, run_chunk, &run);
+    recording->timed += chunks;
   }
+  return 0;
+}
+
+int32_t timings(fp_device *device, fp_recording *recording, fp_timing *timings, size_t capacity, size_t *count,
+                fp_error *error) {
+  if (!device->timings)
+    return fill_error(
+        Status(Code::kUnsupported, std::string(device->name) + ": expects a device that was opened with timings"),
+        error);
+  *count = recording->timed;
+  std::copy_n(recording->timings.begin(), std::min(capacity, recording->timed), timings);
   return 0;
 }
 
@@ -318,7 +348,7 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
   // More threads than processors only wait for each other, and oneTBB would say so on standard error.
   const int processors = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);
   threads = threads == 0 ? processors : std::min(threads, processors);
-  *device = new fp_device(name, load, threads);
+  *device = new fp_device(name, load, threads, options && options->timings);
   return 0;
 }
 
@@ -356,6 +386,7 @@ fp_device_api make_host_device_api(const char *name, HostEnumerate enumerate, Ho
   api.record = record;
   api.replay = replay;
   api.erase = erase;
+  api.timings = timings;
   return api;
 }
 

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model, c
   std::unique_ptr<Session> session(new Session(std::move(model)));
   FP_RETURN_IF_ERROR(session->allocate_all(options));
   FP_RETURN_IF_ERROR(session->record());
+  session->observe_ = options.observe;
   return session;
 }
 
@@ -408,14 +409,36 @@ Status Session::complete(Status status) {
   return Status();
 }
 
+/// Hands what the device measured of the step that has just run to the observer.
+Status Session::tell_times(std::chrono::steady_clock::time_point begin) {
+  const auto end = std::chrono::steady_clock::now();
+  const fp_device_api &api = model_->api();
+  size_t count = 0;
+  fp_error error = {};
+  for (bool enough = false; !enough;) {
+    if (!api.timings)
+      return Status(Code::kUnsupported, fmt::format("expects a device that measures its dispatches, got {}", api.name));
+    if (api.timings(model_->device(), recordings_[variant_], timings_.data(), timings_.size(), &count, &error))
+      return device_status(error);
+    enough = count <= timings_.size();
+    timings_.resize(std::max(count, timings_.size()));
+  }
+  observe_({size_t(symbols_[size_t(Symbol::tokens)]), size_t(symbols_[size_t(Symbol::logit_rows)]), begin, end,
+            std::span(timings_).first(count)});
+  return Status();
+}
+
 Status Session::step(std::span<const Row> rows) {
   FP_RETURN_IF_ERROR(prepare(rows));
   fp_error error = {};
   Status status;
   {
     const auto lock = model_->lock();
+    const auto begin = std::chrono::steady_clock::now();
     if (model_->api().replay(model_->device(), recordings_[variant_], symbols_, kSymbols, &error))
       status = of_package(device_status(error));
+    else if (observe_)
+      status = tell_times(begin);
   }
   return complete(std::move(status));
 }

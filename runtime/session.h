@@ -6,12 +6,21 @@
 #include "runtime/page_pool.h"
 #include "runtime/status.h"
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 namespace freeport {
+
+/// What the device measured of one step.
+struct StepTimes {
+  size_t tokens, logit_rows;
+  std::chrono::steady_clock::time_point begin, end; ///< of the replay
+  std::span<const fp_timing> timings;               ///< by dispatch; valid during the call
+};
 
 struct SessionOptions {
   int64_t context = 0;     ///< tokens that a sequence may have; 0: the smaller of the model's maximum and 8,192
@@ -19,6 +28,8 @@ struct SessionOptions {
   int64_t pages = 0;       ///< of 32 tokens, shared by all sequences; 0: enough for every sequence to fill its context
   int64_t step_tokens = 0; ///< rows of one step; 0: the most that the program takes
   int64_t logit_rows = 1;  ///< rows of one step that may want logits
+  /// Called after each step, by its caller; the model was opened with `timings`. Null: not wanted.
+  std::function<void(const StepTimes &)> observe = nullptr;
 };
 
 /// One row of a step: `token` is appended to `sequence`, and its position is the sequence's length at that moment.
@@ -98,6 +109,7 @@ private:
   Status fill_inputs(std::span<const Row> rows);
   Status prepare(std::span<const Row> rows);
   Status complete(Status status);
+  Status tell_times(std::chrono::steady_clock::time_point begin);
   void undo();
   Status check_sequence(int32_t sequence) const;
   void release_pages(Sequence &sequence, size_t keep);
@@ -117,6 +129,8 @@ private:
   const float *logits_ = nullptr;
   size_t wanted_ = 0;
   int64_t symbols_[kSymbols] = {};
+  std::function<void(const StepTimes &)> observe_;
+  std::vector<fp_timing> timings_;
 };
 
 } // namespace freeport

@@ -10,6 +10,11 @@
 #include <thread>
 
 namespace freeport {
+namespace {
+
+thread_local uint32_t current = 0;
+
+} // namespace
 
 struct Team::Shared {
   explicit Shared(int threads) : arena(threads, 1) {}
@@ -42,6 +47,7 @@ struct Team::Shared {
   /// A helper's life: works, and leaves after 2 ms without work, when other programs should have the core.
   void help() {
     using Clock = std::chrono::steady_clock;
+    current = uint32_t(tbb::this_task_arena::current_thread_index()); // the caller's slot, 0, is kept free
     Clock::time_point last = Clock::now();
     for (uint32_t turn = 1; !stopped.load(std::memory_order_relaxed); ++turn) {
       if (work())
@@ -52,11 +58,14 @@ struct Team::Shared {
         std::this_thread::yield();
       }
     }
+    current = 0;
     helpers.fetch_sub(1, std::memory_order_acq_rel);
   }
 };
 
 Team::Team(int threads) : threads_(std::max(threads, 1)), shared_(std::make_shared<Shared>(threads_)) {}
+
+uint32_t Team::current_thread() { return current; }
 
 Team::~Team() { shared_->stopped.store(true, std::memory_order_relaxed); }
 

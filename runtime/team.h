@@ -19,6 +19,8 @@ public:
   Team &operator=(const Team &) = delete;
 
   int threads() const { return threads_; }
+  /// Which of the team the calling thread is inside a Body: 0 is the caller of `run`.
+  static uint32_t current_thread();
 
   /// Runs chunks 0 .. chunks-1, each once, and returns when all are done. One caller at a time.
   void run(uint32_t chunks, Body body, void *context);

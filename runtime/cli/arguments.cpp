@@ -93,9 +93,15 @@ void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
       ->check(CLI::Range(1, 1024));
 }
 
+void add_profile_option(CLI::App &verb, std::string &path) {
+  verb.add_option("--profile", path,
+                  "Also write what each thread did in each step to this file, for Chrome's or Perfetto's viewer");
+}
+
 Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceArguments &arguments) {
   FP_ASSIGN_OR_RETURN(std::shared_ptr<const Package> package, Package::open(path));
   ModelOptions options = {arguments.device, arguments.threads};
+  options.timings = arguments.timings;
   ProgressLine line;
   options.progress = [&](uint64_t done, uint64_t total) {
     line.show_bytes("copying weights to the device:", done, total);

@@ -1,6 +1,7 @@
 // `freeport bench`: how fast a model reads prompts and generates, beside what the machine's memory and cores can do in
 // the same minute.
 #include "runtime/cli/progress.h"
+#include "runtime/cli/trace_file.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/cli/work.h"
 #include "runtime/machine.h"
@@ -16,7 +17,7 @@ namespace freeport::cli {
 namespace {
 
 struct BenchArguments {
-  std::string model, output = "md";
+  std::string model, profile, output = "md";
   DeviceArguments device;
   int64_t prompt = 512, generate = 128, repeats = 5, depth = 0, sequences = 1;
 };
@@ -47,7 +48,9 @@ public:
   explicit Bench(const BenchArguments &arguments) : arguments_(arguments) {}
 
   Status operator()() {
-    FP_ASSIGN_OR_RETURN(model_, open_model(arguments_.model, arguments_.device));
+    DeviceArguments device = arguments_.device;
+    device.timings = !arguments_.profile.empty();
+    FP_ASSIGN_OR_RETURN(model_, open_model(arguments_.model, device));
     const package::Manifest &manifest = model_->package().manifest();
     vocabulary_ = int64_t(manifest.vocabulary_size());
     const int64_t context = arguments_.depth + std::max(arguments_.prompt, arguments_.generate);
@@ -59,6 +62,11 @@ public:
     SessionOptions options;
     options.context = context;
     options.sequences = options.logit_rows = arguments_.sequences;
+    std::unique_ptr<TraceFile> trace;
+    if (!arguments_.profile.empty()) {
+      FP_ASSIGN_OR_RETURN(trace, TraceFile::create(arguments_.profile, manifest));
+      options.observe = [&](const StepTimes &step) { trace->add(step); };
+    }
     FP_ASSIGN_OR_RETURN(session_, Session::create(model_, options));
     for (int64_t i = 0; i < arguments_.sequences; ++i) {
       FP_ASSIGN_OR_RETURN(const int32_t sequence, session_->add());
@@ -80,7 +88,7 @@ public:
     peak_ = std::max(peak_, measure_multiply_add_peak());
     progress_.clear();
     report(figures);
-    return Status();
+    return trace ? trace->finish() : Status();
   }
 
 private:
@@ -217,6 +225,7 @@ void add_bench(CLI::App &app, Action &action) {
       ->check(some);
   verb->add_option("-o,--output", arguments->output, "md (a table), csv or json")
       ->check(CLI::IsMember({"md", "csv", "json"}));
+  add_profile_option(*verb, arguments->profile);
   add_device_options(*verb, arguments->device);
   verb->footer(
       "Bytes are those of weights that a step must read once, operations those of its linear maps; shares are of "

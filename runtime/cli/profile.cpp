@@ -1,13 +1,12 @@
-// `freeport profile`: where the time of a step goes, operation by operation, beside what the machine can do. Dispatches
-// run one after the other with the time taken around each, which costs a microsecond that a step does not have.
+// `freeport profile`: where the time of a step goes, operation by operation, beside what the machine can do. An
+// operation's time is that of all threads over their number; what is left of the step they waited.
 #include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/cli/work.h"
 #include "runtime/machine.h"
-#include "runtime/step_trace.h"
+#include "runtime/session.h"
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -18,24 +17,23 @@ namespace freeport::cli {
 namespace {
 
 struct ProfileArguments {
-  std::string model, trace;
+  std::string model;
   DeviceArguments device;
   int64_t prompt = 512, depth = 0, repeats = 5;
 };
 
-using Clock = std::chrono::steady_clock;
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
 
-/// One dispatch of one step: what it is and its time in each repeat.
-struct Timed {
-  std::string operation, kernel;
-  Work work;
-  std::vector<double> microseconds;
-
-  double median() const {
-    std::vector<double> sorted = microseconds;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
-  }
+/// A step, measured several times.
+struct MeasuredStep {
+  std::vector<DispatchWork> dispatches;
+  std::vector<std::vector<double>> microseconds; ///< of each dispatch, of all threads over their number
+  std::vector<double> total;                     ///< of the step, in microseconds
+  /// Between the end of the work before a barrier and the beginning of the work behind it, over all dispatches.
+  std::vector<double> overhead;
 };
 
 class Profile {
@@ -43,7 +41,9 @@ public:
   explicit Profile(const ProfileArguments &arguments) : arguments_(arguments) {}
 
   Status operator()() {
-    FP_ASSIGN_OR_RETURN(model_, open_model(arguments_.model, arguments_.device));
+    DeviceArguments device = arguments_.device;
+    device.timings = true;
+    FP_ASSIGN_OR_RETURN(model_, open_model(arguments_.model, device));
     const package::Manifest &manifest = model_->package().manifest();
     SessionOptions options;
     options.context = arguments_.depth + std::max<int64_t>(arguments_.prompt, 1);
@@ -51,25 +51,26 @@ public:
       return Status(Code::kOutOfRange, fmt::format("expects a depth and a prompt of at most {} tokens together, the "
                                                    "model's context, got {}",
                                                    manifest.maximum_context(), options.context));
+    options.observe = [this](const StepTimes &step) { keep(step); };
     FP_ASSIGN_OR_RETURN(session_, Session::create(model_, options));
     FP_ASSIGN_OR_RETURN(sequence_, session_->add());
     progress_.show("measuring the machine", /*always=*/true);
     FP_ASSIGN_OR_RETURN(bandwidth_, measure_read_bandwidth());
     peak_ = measure_multiply_add_peak() * std::max(1, model_->description().threads);
     FP_RETURN_IF_ERROR(reach_depth());
-    FP_ASSIGN_OR_RETURN(const std::vector<Timed> generation, measure(1));
-    std::vector<Timed> prompt;
+    FP_ASSIGN_OR_RETURN(const MeasuredStep generation, measure(1));
+    MeasuredStep prompt;
     const int64_t tokens = std::min(arguments_.prompt, session_->step_tokens());
     if (tokens > 1) {
       FP_ASSIGN_OR_RETURN(prompt, measure(tokens));
     }
     progress_.clear();
     report("one token", generation);
-    if (!prompt.empty())
+    if (tokens > 1)
       report(fmt::format("{} tokens", tokens), prompt);
     fmt::print("{}, {} of {}; memory reads {:.1f} GB/s, all cores do {:.1f} GMAC/s in floats\n", arguments_.model,
                model_->target(), model_->api().name, bandwidth_, peak_);
-    return arguments_.trace.empty() ? Status() : write_trace(generation, prompt);
+    return Status();
   }
 
 private:
@@ -87,56 +88,76 @@ private:
   }
 
   /// A step of `tokens` tokens, once to warm up and then as often as asked for, each time from the same state.
-  Result<std::vector<Timed>> measure(int64_t tokens) {
-    std::vector<Timed> timed;
-    const std::vector<Work> work = dispatch_work(model_->package().manifest(), tokens, 1);
+  Result<MeasuredStep> measure(int64_t tokens) {
+    measured_ = {dispatch_work(model_->package().manifest(), tokens, 1), {}, {}, {}};
+    measured_.microseconds.resize(measured_.dispatches.size());
+    std::vector<Row> rows;
+    for (int64_t place = 0; place < tokens; ++place)
+      rows.push_back({token(arguments_.depth + place), sequence_, place == tokens - 1});
     for (int64_t repeat = 0; repeat <= arguments_.repeats; ++repeat) {
       progress_.show(fmt::format("step of {}: {} of {}", tokens, repeat, arguments_.repeats), /*always=*/true);
-      std::vector<Row> rows;
-      for (int64_t place = 0; place < tokens; ++place)
-        rows.push_back({token(arguments_.depth + place), sequence_, place == tokens - 1});
-      StepTrace trace(*session_);
-      FP_RETURN_IF_ERROR(trace.begin(rows));
-      Status status;
-      for (size_t number = 0; number < trace.size() && status.ok(); ++number) {
-        if (interrupted)
-          status = Status(Code::kCancelled, "interrupted");
-        if (repeat == 0)
-          timed.push_back({std::string(trace.operation(number)),
-                           std::string(trace.kernel(number)),
-                           number < work.size() ? work[number] : Work(),
-                           {}});
-        const Clock::time_point start = Clock::now();
-        if (status.ok())
-          status = trace.run(number);
-        if (repeat > 0)
-          timed[number].microseconds.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
-      }
-      FP_RETURN_IF_ERROR(trace.end(status));
+      if (interrupted)
+        return Status(Code::kCancelled, "interrupted");
+      warm_ = repeat > 0;
+      FP_RETURN_IF_ERROR(session_->step(rows));
       FP_RETURN_IF_ERROR(session_->rewind(sequence_, arguments_.depth));
     }
-    return timed;
+    return std::move(measured_);
   }
 
-  void report(const std::string &step, const std::vector<Timed> &dispatches) const {
+  /// One more measurement of the step.
+  void keep(const StepTimes &step) {
+    if (!warm_)
+      return;
+    std::vector<double> busy(measured_.dispatches.size());
+    std::vector<uint64_t> begin(busy.size(), UINT64_MAX), end(busy.size());
+    for (const fp_timing &piece : step.timings) {
+      busy[piece.dispatch] += double(piece.end - piece.begin) / 1e3 / threads();
+      begin[piece.dispatch] = std::min(begin[piece.dispatch], piece.begin);
+      end[piece.dispatch] = std::max(end[piece.dispatch], piece.end);
+    }
+    double between = 0;
+    uint64_t last = 0, latest = 0; // ends before the last barrier, and of all
+    for (size_t number = 0; number < busy.size(); ++number) {
+      measured_.microseconds[number].push_back(busy[number]);
+      if (begin[number] > end[number]) // its grid is empty
+        continue;
+      if (measured_.dispatches[number].after_barrier)
+        last = latest;
+      if (begin[number] > last && latest == last)
+        between += double(begin[number] - last) / 1e3;
+      latest = std::max(latest, end[number]);
+    }
+    measured_.total.push_back(std::chrono::duration<double, std::micro>(step.end - step.begin).count());
+    measured_.overhead.push_back(between / double(busy.size()));
+  }
+
+  double threads() const { return std::max(1, model_->description().threads); }
+
+  void report(const std::string &step, const MeasuredStep &measured) const {
     struct Row {
       int64_t count = 0;
       double microseconds = 0;
       Work work;
     };
     std::map<std::string, Row> operations;
-    double total = 0;
-    for (const Timed &each : dispatches) {
-      Row &row = operations[each.operation.empty() ? each.kernel : each.operation];
+    const double total = median(measured.total);
+    for (size_t number = 0; number < measured.dispatches.size(); ++number) {
+      const auto &[operation, kernel, work, barrier] = measured.dispatches[number];
+      Row &row = operations[operation];
       ++row.count;
-      row.microseconds += each.median();
-      row.work.bytes += each.work.bytes, row.work.multiply_adds += each.work.multiply_adds;
-      total += each.median();
+      row.microseconds += median(measured.microseconds[number]);
+      row.work.bytes += work.bytes, row.work.multiply_adds += work.multiply_adds;
     }
     std::vector<std::pair<std::string, Row>> sorted(operations.begin(), operations.end());
     std::sort(sorted.begin(), sorted.end(),
               [](const auto &a, const auto &b) { return a.second.microseconds > b.second.microseconds; });
-    fmt::print("{}: {} dispatches, {:.2f} ms\n\n", step, dispatches.size(), total / 1e3);
+    double busy = 0;
+    for (const auto &[operation, row] : sorted)
+      busy += row.microseconds;
+    fmt::print("{}: {} dispatches, {:.2f} ms, of which threads waited {:.2f} ms; {:.2f} µs between dispatches\n\n",
+               step, measured.dispatches.size(), total / 1e3, std::max(total - busy, 0.0) / 1e3,
+               median(measured.overhead));
     fmt::print(
         "| operation | dispatches | ms | share of the step | GB/s | share of bandwidth | GMAC/s | share of float peak "
         "|\n|---|---:|---:|---:|---:|---:|---:|---:|\n");
@@ -150,39 +171,13 @@ private:
     fmt::print("\n");
   }
 
-  /// Chrome's trace event format, which Perfetto reads: one event for each dispatch at its median.
-  Status write_trace(const std::vector<Timed> &generation, const std::vector<Timed> &prompt) const {
-    nlohmann::json events = nlohmann::json::array();
-    double now = 0;
-    for (const auto *step : {&generation, &prompt})
-      for (const Timed &each : *step) {
-        events.push_back(
-            {{"name", each.operation.empty() ? each.kernel : each.operation},
-             {"cat", step == &generation ? "generation" : "prompt"},
-             {"ph", "X"},
-             {"ts", now},
-             {"dur", each.median()},
-             {"pid", 1},
-             {"tid", 1},
-             {"args",
-              {{"kernel", each.kernel}, {"bytes", each.work.bytes}, {"multiply_adds", each.work.multiply_adds}}}});
-        now += each.median();
-      }
-    const std::string text = nlohmann::json{{"traceEvents", std::move(events)}, {"displayTimeUnit", "ms"}}.dump();
-    std::FILE *file = std::fopen(arguments_.trace.c_str(), "wb");
-    if (!file)
-      return Status(Code::kInvalidArgument, arguments_.trace + ": cannot be written");
-    const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-    if (std::fclose(file) != 0 || !written)
-      return Status(Code::kInvalidArgument, arguments_.trace + ": cannot be written whole; is the disk full?");
-    return Status();
-  }
-
   const ProfileArguments &arguments_;
   std::shared_ptr<Model> model_;
   std::unique_ptr<Session> session_;
   int32_t sequence_ = 0;
   double bandwidth_ = 0, peak_ = 0;
+  MeasuredStep measured_;
+  bool warm_ = false; ///< whether the step that runs counts
   ProgressLine progress_;
 };
 
@@ -198,10 +193,8 @@ void add_profile(CLI::App &app, Action &action) {
       ->check(count);
   verb->add_option("-d,--depth", arguments->depth, "Tokens that are there before, by default 0")->check(count);
   verb->add_option("-r,--repeat", arguments->repeats, "Measurements after one to warm up, by default 5")->check(some);
-  verb->add_option("--trace", arguments->trace,
-                   "Also write the dispatches to this file for Chrome's or Perfetto's viewer");
   add_device_options(*verb, arguments->device);
-  verb->footer("Example:  freeport profile model.port --trace trace.json");
+  verb->footer("Example:  freeport profile model.port -d 2048");
   verb->callback([arguments, &action] {
     action = [arguments] {
       const Status status = Profile(*arguments)();

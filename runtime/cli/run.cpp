@@ -1,5 +1,6 @@
 // `freeport run`: continues a prompt, and shows the text as it grows.
 #include "runtime/cli/progress.h"
+#include "runtime/cli/trace_file.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/sampler.h"
 #include "runtime/session.h"
@@ -18,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunArguments {
-  std::string model, prompt;
+  std::string model, prompt, profile;
   DeviceArguments device;
   int64_t tokens = -1, context = 0;
   Sampling sampling;
@@ -58,12 +59,19 @@ public:
   Run(const RunArguments &arguments) : arguments_(arguments) {}
 
   Status operator()() {
-    FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, open_model(arguments_.model, arguments_.device));
+    DeviceArguments device = arguments_.device;
+    device.timings = !arguments_.profile.empty();
+    FP_ASSIGN_OR_RETURN(std::shared_ptr<Model> model, open_model(arguments_.model, device));
     FP_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, freeport::open_tokenizer(model->package()));
     FP_ASSIGN_OR_RETURN(Sampler sampler,
                         Sampler::create(sampling_of(arguments_, *model->package().manifest().generation())));
     SessionOptions options;
     options.context = arguments_.context;
+    std::unique_ptr<TraceFile> trace;
+    if (!arguments_.profile.empty()) {
+      FP_ASSIGN_OR_RETURN(trace, TraceFile::create(arguments_.profile, model->package().manifest()));
+      options.observe = [&](const StepTimes &step) { trace->add(step); };
+    }
     FP_ASSIGN_OR_RETURN(std::unique_ptr<Session> session, Session::create(model, options));
     FP_ASSIGN_OR_RETURN(const std::string prompt, read_prompt());
     FP_ASSIGN_OR_RETURN(result_.prompt, tokenizer->encode(prompt, {.add_special_tokens = true}));
@@ -72,7 +80,8 @@ public:
     FP_ASSIGN_OR_RETURN(const int32_t sequence, session->add());
     FP_RETURN_IF_ERROR(feed_prompt(*session, sequence));
     FP_RETURN_IF_ERROR(generate(*session, sequence, *tokenizer, sampler));
-    return report();
+    FP_RETURN_IF_ERROR(report());
+    return trace ? trace->finish() : Status();
   }
 
 private:
@@ -197,6 +206,7 @@ void add_run(CLI::App &app, Action &action) {
       ->capture_default_str();
   verb->add_option("--seed", arguments->sampling.seed, "The same seed gives the same text, on every device")
       ->capture_default_str();
+  add_profile_option(*verb, arguments->profile);
   add_device_options(*verb, arguments->device);
   verb->add_option("-c,--context", arguments->context,
                    "Tokens of prompt and text together; without it, the model's maximum up to 8192")

@@ -48,8 +48,12 @@ bool read_line(std::string &line);
 struct DeviceArguments {
   std::string device;
   int threads = 0;
+  bool timings = false; ///< whether the device measures its dispatches
 };
 void add_device_options(CLI::App &verb, DeviceArguments &arguments);
+
+/// --profile: the file for what each step did; empty without it.
+void add_profile_option(CLI::App &verb, std::string &path);
 
 /// Opens a package on a device, and says so where the reference steps in for want of better code.
 Result<std::shared_ptr<Model>> open_model(const std::string &path, const DeviceArguments &arguments);

@@ -3,23 +3,28 @@
 #include <algorithm>
 #include <cstdio>
 #include <set>
+#include <utility>
 
 namespace freeport::cli {
 
-std::vector<Work> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads) {
+std::vector<DispatchWork> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads) {
   const package::Variant *variant = manifest.program()->variants()->Get(0);
   for (const package::Variant *each : *manifest.program()->variants())
     if (uint64_t(tokens) >= each->minimum_tokens() && uint64_t(tokens) <= each->maximum_tokens())
       variant = each;
   double chosen = 1; // experts of a token, as the router before them says
   std::set<uint32_t> read;
-  std::vector<Work> all;
+  std::vector<DispatchWork> all;
+  bool barrier = false;
   for (flatbuffers::uoffset_t number = 0; number < variant->commands()->size(); ++number) {
-    if ((*variant->commands_type())[number] != package::Command::Dispatch)
+    if ((*variant->commands_type())[number] != package::Command::Dispatch) {
+      barrier = true;
       continue;
+    }
     const auto &dispatch = *static_cast<const package::Dispatch *>((*variant->commands())[number]);
-    Work &work = all.emplace_back();
-    const std::string operation = dispatch.operation() ? dispatch.operation()->str() : "";
+    const std::string kernel = manifest.kernels()->Get(dispatch.kernel())->name()->str();
+    const std::string operation = dispatch.operation() ? dispatch.operation()->str() : kernel;
+    Work &work = all.emplace_back(operation, kernel, Work(), std::exchange(barrier, false)).work;
     int64_t top = 0;
     if (std::sscanf(operation.c_str(), "route %ld of", &top) == 1)
       chosen = double(top);
@@ -48,8 +53,8 @@ std::vector<Work> dispatch_work(const package::Manifest &manifest, int64_t token
 
 Work step_work(const package::Manifest &manifest, int64_t tokens, int64_t heads) {
   Work sum;
-  for (const Work &work : dispatch_work(manifest, tokens, heads))
-    sum.bytes += work.bytes, sum.multiply_adds += work.multiply_adds;
+  for (const DispatchWork &each : dispatch_work(manifest, tokens, heads))
+    sum.bytes += each.work.bytes, sum.multiply_adds += each.work.multiply_adds;
   return sum;
 }
 

@@ -13,10 +13,18 @@ struct Work {
   double bytes = 0, multiply_adds = 0;
 };
 
+/// One dispatch of a step, and what it costs at the least.
+struct DispatchWork {
+  std::string operation; ///< the named op that it implements, else the kernel's name
+  std::string kernel;
+  Work work;
+  bool after_barrier; ///< whether it waits for all dispatches before it
+};
+
 /// Each dispatch of a step of `tokens` tokens, `heads` of which want logits, in order. Of a bank of experts, those that
 /// are chosen count, each token's by itself until all are; of the embedding, its rows, which is nothing. A parameter
 /// counts as read where it is first.
-std::vector<Work> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
+std::vector<DispatchWork> dispatch_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
 
 /// All of them together.
 Work step_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);

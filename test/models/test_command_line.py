@@ -21,6 +21,11 @@ def first_case():
     return case["prompt_text"].removeprefix(BEGIN), case["text"], len(case["ids"])
 
 
+def has_vulkan():
+    return any(entry["backend"] == "vulkan" and not entry.get("reason")
+               for entry in json.loads(succeed("devices", "--json").stdout))
+
+
 def test_run_takes_the_prompt_from_standard_input():
     prompt, text, count = first_case()
     done = succeed("run", package("tiny-moe", "f32"), "-n", count, "--temp", 0, text=prompt)
@@ -342,21 +347,47 @@ def test_fast_numerics_differ_a_little(tmp_path):
     assert done.returncode == 2 and "quick" in done.stderr
 
 
-def test_profile_times_every_dispatch(tmp_path):
-    path = package("tiny-moe", "q4")
-    trace = tmp_path / "trace.json"
-    out = succeed("profile", path, "-p", 40, "-d", 5, "-r", 2, "--trace", trace).stdout
-    events = json.loads(trace.read_text())["traceEvents"]
-    for step, category in (("one token", "generation"), ("40 tokens", "prompt")):
-        count, total = re.search(rf"^{step}: (\d+) dispatches, ([\d.]+) ms$", out, re.M).groups()
-        mine = [event for event in events if event["cat"] == category]
-        assert len(mine) == int(count) > 50
-        assert abs(sum(event["dur"] for event in mine) / 1e3 - float(total)) < 0.01
-        assert any(event["args"]["bytes"] > 0 for event in mine)
+def test_profile_times_every_dispatch():
+    out = succeed("profile", package("tiny-moe", "q4"), "-p", 40, "-d", 5, "-r", 2).stdout
+    for step in ("one token", "40 tokens"):
+        count, total, waited, between = map(float, re.search(
+            rf"^{step}: (\d+) dispatches, ([\d.]+) ms, of which threads waited ([\d.]+) ms; ([\d.]+) µs between", out,
+            re.M).groups())
+        assert count > 50 and total > waited and between < 1e3 * waited + 1
     rows = re.findall(r"^\| (route|latent_attention|experts) .*\| ([\d.]+) % \|", out, re.M)
     assert {name for name, _ in rows} == {"route", "latent_attention", "experts"}
-    done = freeport("profile", path, "--trace", tmp_path / "absent" / "trace.json", "-r", 1)
+    assert 50 < sum(float(share) for share in re.findall(r"^\| .*?\| ([\d.]+) % \|", out, re.M)) < 210
+
+
+@pytest.mark.parametrize("device", ["cpu", "vulkan", "reference"])
+def test_profile_file_shows_steps_and_threads(tmp_path, device):
+    path, trace = package("tiny-moe", "q4"), tmp_path / "trace.json"
+    if device == "vulkan":
+        if not has_vulkan():
+            pytest.skip("no Vulkan device")
+        path = tmp_path / "vulkan.port"
+        succeed("compile", checkpoint("tiny-moe"), "-o", path, "--weights", "q4", "--target", "vulkan")
+    succeed("run", path, "-p", "It is a truth", "-n", 4, "--ignore-eos", "--device", device, "--profile", trace)
+    events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
+    steps = [event for event in events if event["tid"] == 0]
+    assert len(steps) == 4  # the prompt, and all tokens but the last
+    assert [step["args"]["tokens"] > 1 for step in steps] == [True, False, False, False]
+    threads = {event["tid"] for event in events} - {0}
+    assert 1 <= len(threads) <= (1 if device == "vulkan" else os.cpu_count())
+    for step in steps:
+        inside = [event for event in events if event["tid"] and step["ts"] <= event["ts"] < step["ts"] + step["dur"]]
+        assert len({event["args"]["dispatch"] for event in inside}) > 50
+        assert sum(event["args"]["bytes"] for event in inside) > 0
+        assert all(event["ts"] + event["dur"] <= step["ts"] + step["dur"] + 1 for event in inside)
+        for thread in threads if device != "vulkan" else ():  # a GPU's clock is its own
+            mine = sorted((event["ts"], event["dur"]) for event in inside if event["tid"] == thread)
+            assert all(at + length <= after + 0.01 for (at, length), (after, _) in zip(mine, mine[1:]))
+    succeed("bench", path, "-p", 5, "-n", 2, "-r", 1, "--device", device, "--profile", trace)
+    assert len([e for e in json.loads(trace.read_text())["traceEvents"] if e["name"] == "step of 5 tokens"]) == 2
+    done = freeport("run", path, "-p", "a", "-n", 1, "--profile", tmp_path / "absent" / "trace.json")
     assert done.returncode == 1 and "trace.json: cannot be written" in done.stderr
+    done = freeport("run", path, "-p", "a", "-n", 1, "--profile", "/dev/full")
+    assert done.returncode == 1 and "disk full" in done.stderr
 
 
 def test_bench_measures_in_three_forms():

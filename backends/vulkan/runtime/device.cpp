@@ -179,10 +179,10 @@ int32_t replay(fp_device *, fp_recording *recording, const int64_t *symbols, siz
 
 void erase(fp_device *, fp_recording *recording) { delete recording_of(recording); }
 
-int32_t timings(fp_device *, fp_recording *recording, uint64_t *nanoseconds, size_t capacity, size_t *count,
+int32_t timings(fp_device *, fp_recording *recording, fp_timing *timings, size_t capacity, size_t *count,
                 fp_error *error) {
   *count = recording_of(recording)->dispatches();
-  return finish(recording_of(recording)->timings({nanoseconds, capacity}), error);
+  return finish(recording_of(recording)->timings({timings, capacity}), error);
 }
 
 } // namespace

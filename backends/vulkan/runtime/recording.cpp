@@ -203,7 +203,7 @@ Status Recording::replay(std::span<const int64_t> symbols) {
   return context_.wait(fence_);
 }
 
-Status Recording::timings(std::span<uint64_t> times) {
+Status Recording::timings(std::span<fp_timing> timings) {
   if (!context_.timings)
     return Status(Code::kUnsupported, context_.capabilities.timestamps
                                           ? "vulkan: expects a device that was opened with timings"
@@ -216,8 +216,13 @@ Status Recording::timings(std::span<uint64_t> times) {
                                                        sizeof(uint64_t), VK_QUERY_RESULT_64_BIT),
                      "reading timestamps"));
   const double period = double(context_.capabilities.limits.timestampPeriod);
-  for (size_t i = 0; i < std::min(times.size(), dispatches_); ++i)
-    times[i] = ticks_[i + 1] > ticks_[i] ? uint64_t(double(ticks_[i + 1] - ticks_[i]) * period) : 0;
+  uint64_t last = ticks_[0]; // a device may write the end of an overlapped dispatch late
+  for (size_t i = 0; i < std::min(timings.size(), dispatches_); ++i) {
+    const uint64_t begin = last;
+    last = std::max(last, ticks_[i + 1]);
+    auto nanoseconds = [&](uint64_t tick) { return uint64_t(double(tick - ticks_[0]) * period); };
+    timings[i] = {uint32_t(i), 0, nanoseconds(begin), nanoseconds(last)};
+  }
   return Status();
 }
 

@@ -27,9 +27,9 @@ public:
   /// Evaluates the sizes, submits once and waits. kOutOfRange where a size exceeds a limit; then nothing ran.
   Status replay(std::span<const int64_t> symbols);
   size_t dispatches() const { return dispatches_; }
-  /// Nanoseconds of the last replay's dispatches, at most as many as `times` holds. Dispatches that may overlap share
-  /// their time by the order in which they end.
-  Status timings(std::span<uint64_t> times);
+  /// When the last replay's dispatches ran, at most as many as `timings` holds. Of dispatches that may overlap, each
+  /// begins where the one before it ended.
+  Status timings(std::span<fp_timing> timings);
 
 private:
   enum class Kind { grid, offset, scalar, end };

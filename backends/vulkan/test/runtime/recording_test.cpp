@@ -216,7 +216,7 @@ TEST_F(Recordings, TheHostTakesLessThanTwoMillisecondsForAStep) {
 
 TEST_F(Recordings, MeasuresDispatchesOnDemand) {
   fp_memory *in = counting(4096), *out = allocate(16384);
-  std::vector<uint64_t> times(3);
+  std::vector<fp_timing> times(3);
   size_t count = 0;
   fp_recording *recording =
       record(load(make_content(kScaleCode)), {dispatch(constant(1), {at(in), at(out)}, {constant(1), constant(1)})});
@@ -232,8 +232,11 @@ TEST_F(Recordings, MeasuresDispatchesOnDemand) {
   ASSERT_EQ(replay(recording), 0) << error.message;
   ASSERT_EQ(api->timings(device, recording, times.data(), 3, &count, &error), 0) << error.message;
   EXPECT_EQ(count, 2u);
-  EXPECT_GT(times[0] + times[1], 0u);
-  EXPECT_LT(times[0] + times[1], 10'000'000'000u);
+  EXPECT_EQ(times[1].dispatch, 1u);
+  EXPECT_LE(times[0].begin, times[0].end);
+  EXPECT_EQ(times[0].end, times[1].begin);
+  EXPECT_GT(times[1].end, 0u);
+  EXPECT_LT(times[1].end, 10'000'000'000u);
 }
 
 } // namespace
