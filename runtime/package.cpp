@@ -44,6 +44,9 @@ Result<std::span<const std::byte>> map_file(const std::string &path) {
       problem = Status(Code::kIo, fmt::format("{}: cannot map: {}", path, std::strerror(errno)));
     else
       bytes = {static_cast<const std::byte *>(data), size_t(status.st_size)};
+    // Fewer faults and translations where the file system has large pages; nothing is lost where it has none.
+    if (data != MAP_FAILED)
+      ::madvise(data, size_t(status.st_size), MADV_HUGEPAGE);
   }
   ::close(file);
   FP_RETURN_IF_ERROR(problem);

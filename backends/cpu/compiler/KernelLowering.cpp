@@ -85,11 +85,10 @@ Value Machine::intrinsic(StringRef name, Type result, ValueRange operands) {
       .getResults();
 }
 
-void Machine::when(Value condition, llvm::function_ref<void()> body) {
-  auto op = create<scf::IfOp>(condition, /*withElseRegion=*/false);
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPoint(op.thenBlock()->getTerminator());
-  body();
+SmallVector<Value> Machine::choose(Value condition, Branch yes, Branch no) {
+  auto op = create<scf::IfOp>(condition, [&](OpBuilder &, Location) { create<scf::YieldOp>(yes()); },
+                              [&](OpBuilder &, Location) { create<scf::YieldOp>(no()); });
+  return SmallVector<Value>(op.getResults());
 }
 
 Value Machine::globalAddress(StringRef name) {

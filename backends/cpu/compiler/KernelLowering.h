@@ -60,8 +60,9 @@ public:
   mlir::Value widen(mlir::Value value);
   mlir::Value intrinsic(llvm::StringRef name, mlir::Type result, mlir::ValueRange operands);
 
-  /// Runs `body` where `condition`, an i1, holds.
-  void when(mlir::Value condition, llvm::function_ref<void()> body);
+  using Branch = llvm::function_ref<llvm::SmallVector<mlir::Value>()>;
+  /// What `yes` returns where `condition`, an i1, holds, else what `no` does.
+  llvm::SmallVector<mlir::Value> choose(mlir::Value condition, Branch yes, Branch no);
   /// The address of the module's variable of that name, an i64 that is 0 until someone sets it; adds it where it is
   /// missing. Weak: the objects of a module's kernels share one.
   mlir::Value globalAddress(llvm::StringRef name);

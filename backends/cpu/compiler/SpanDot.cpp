@@ -130,16 +130,25 @@ Value SpanDotLowering::lower() {
 
 SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
   SmallVector<Value> zeros(walk.size(), m.zero(floatLanes));
-  SmallVector<Value> sums = m.loop(first, last, 1, zeros, [&](Value group, ValueRange carried) {
-    SmallVector<Value> next(carried);
-    if (prefetchDistance)
-      prefetch(walk, group);
-    if (weights.isQuantized())
-      addQuantized(walk, group, next);
-    else
-      addFloats(walk, group, next);
-    return next;
-  });
+  auto loop = [&](bool prefetches) {
+    return m.loop(first, last, 1, zeros, [&](Value group, ValueRange carried) {
+      SmallVector<Value> next(carried);
+      if (prefetches)
+        prefetch(walk, group);
+      if (weights.isQuantized())
+        addQuantized(walk, group, next);
+      else
+        addFloats(walk, group, next);
+      return next;
+    });
+  };
+  SmallVector<Value> sums;
+  if (prefetchDistance) {
+    Value wanted = m.create<arith::CmpIOp>(arith::CmpIPredicate::ne, prefetchDistance, m.i64(0));
+    sums = m.choose(wanted, [&] { return loop(true); }, [&] { return loop(false); });
+  } else {
+    sums = loop(false);
+  }
   for (Value &sum : sums)
     sum = unpermute(sum);
   return sums;
@@ -147,14 +156,11 @@ SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
 
 /// Asks for the lines of a record that lies ahead, for the second-level cache.
 void SpanDotLowering::prefetch(const Walk &walk, Value group) {
-  Value wanted = m.create<arith::CmpIOp>(arith::CmpIPredicate::ne, prefetchDistance, m.i64(0));
-  m.when(wanted, [&] {
-    for (Value row : walk.rows) {
-      Value ahead = m.address(m.address(row, m.multiply(group, m.i64(weights.getRecordBytes()))), prefetchDistance);
-      for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
-        m.create<LLVM::Prefetch>(m.address(ahead, line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
-    }
-  });
+  for (Value row : walk.rows) {
+    Value ahead = m.address(m.address(row, m.multiply(group, m.i64(weights.getRecordBytes()))), prefetchDistance);
+    for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
+      m.create<LLVM::Prefetch>(m.address(ahead, line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
+  }
 }
 
 //===----------------------------------------------------------------------===//
