@@ -256,6 +256,16 @@ TEST_F(BackendsAgree, SpanDotOfABank) {
       check(spanDotKernel(format, 65, 2, tokens, /*bank=*/true), 3 * 128 * 2 * tokens, tokens, {}, {1, 3, 1});
 }
 
+/// As attention reads a page of keys: the memory decides how many entries there are.
+TEST_F(BackendsAgree, SpanDotOfABankOfUnknownSize) {
+  for (int64_t tokens : {1, 3, 4}) {
+    std::string kernel = spanDotKernel("q8", 65, 2, tokens, /*bank=*/true);
+    for (size_t at; (at = kernel.find("<q8, 3x")) != std::string::npos;)
+      kernel.replace(at, 7, "<q8, ?x");
+    check(kernel, 3 * 128 * 2 * tokens, tokens, {}, {1, 3, 1});
+  }
+}
+
 TEST_F(BackendsAgree, Unpack) {
   for (const std::string format : kFormats)
     for (int64_t inputs : {64, 75}) {
@@ -455,15 +465,16 @@ TEST_F(BackendsAgree, RandomKernels) {
     check(RandomKernel(seed).write(), 3 * 128, 1, {3}, {3, 1, 1});
 }
 
-/// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts.
+/// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts. Of
+/// a model, a format of weights and one of keys.
 class ModelKernels : public BackendsAgree,
-                     public testing::WithParamInterface<std::tuple<const char *, const char *>> {};
+                     public testing::WithParamInterface<std::tuple<const char *, const char *, const char *>> {};
 
 TEST_P(ModelKernels, AtTheOrigin) {
-  auto [model, format] = GetParam();
+  auto [model, format, keys] = GetParam();
   auto checkpoint = checkpoint::Checkpoint::open(std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model);
   ASSERT_TRUE(static_cast<bool>(checkpoint)) << llvm::toString(checkpoint.takeError());
-  auto imported = frontend::importCheckpoint(context, *checkpoint, {format});
+  auto imported = frontend::importCheckpoint(context, *checkpoint, {format, keys});
   ASSERT_TRUE(static_cast<bool>(imported)) << llvm::toString(imported.takeError());
   PassManager passes(&context);
   buildKernelStage(passes, TargetDescription());
@@ -486,7 +497,13 @@ TEST_P(ModelKernels, AtTheOrigin) {
 
 INSTANTIATE_TEST_SUITE_P(, ModelKernels,
                          testing::Combine(testing::Values("llama", "deepseek_v3"),
-                                          testing::Values("f32", "f16", "bf16", "q8", "q4")),
+                                          testing::Values("f32", "f16", "bf16", "q8", "q4"), testing::Values("")),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+                         });
+INSTANTIATE_TEST_SUITE_P(Q8Keys, ModelKernels,
+                         testing::Combine(testing::Values("llama", "qwen3_moe"), testing::Values("f32", "q4"),
+                                          testing::Values("q8")),
                          [](const auto &info) {
                            return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
                          });
