@@ -83,6 +83,10 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
   Rope rope = readRope(config, rotated);
   if (llvm::Error error = config.takeError())
     return std::move(error);
+  if (b.keyFormat())
+    return llvm::createStringError(
+        "expects --cache-type-k only for models that keep keys, got latent attention, which keeps "
+        "what keys and values are made of; leave the option out");
 
   b.beginStep();
   FlatSymbolRefAttr frequencies = b.table("rope.frequencies", rope.frequencies);

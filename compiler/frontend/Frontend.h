@@ -14,6 +14,8 @@ namespace freeport::frontend {
 struct ImportOptions {
   /// Block format of linear, expert, embedding and head matrices; "keep": of each the one that its type is stored in.
   std::string weights = "q4";
+  /// Block format of attention's keys, q8; "": as values are kept.
+  std::string keys = {};
 };
 
 struct ImportedModel {

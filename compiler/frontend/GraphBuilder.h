@@ -39,6 +39,10 @@ public:
   /// Whether the package's matrices will be integers with scales.
   bool isQuantized() const { return quantized; }
   llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
+  /// Of attention's keys where it is not the state's: null, or q8.
+  mlir::StringAttr keyFormat() {
+    return options.keys.empty() ? mlir::StringAttr() : builder.getStringAttr(options.keys);
+  }
 
   /// Parameters. A tensor that is missing or misshapen is recorded as the import's error.
   mlir::FlatSymbolRefAttr vector(llvm::StringRef tensor, int64_t size);

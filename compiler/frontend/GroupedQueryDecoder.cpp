@@ -55,9 +55,11 @@ llvm::Expected<ImportedModel> importGroupedQueryDecoder(GraphBuilder &b, const G
     }
     query = b.rope(query, rope, frequencies, pairs, heads);
     key = b.rope(key, rope, frequencies, pairs, keyHeads);
-    Value attended = b.builder.create<graph::AttentionOp>(b.location, b.rows(queries), query, key, projected[2],
-                                                          b.positions, "layers." + std::to_string(layer),
-                                                          b.stateFormat(), heads, keyHeads, APFloat(scale));
+    Value attended = b.builder.create<graph::AttentionOp>(
+        b.location, b.rows(queries), query, key, projected[2], b.positions,
+        b.builder.getStringAttr("layers." + std::to_string(layer)), b.builder.getStringAttr(b.stateFormat()),
+        b.keyFormat(), b.builder.getI64IntegerAttr(heads), b.builder.getI64IntegerAttr(keyHeads),
+        b.builder.getF32FloatAttr(scale));
     std::string out = attention + "o_proj.weight";
     x = b.linear(attended, Source{out, hidden, queries}, biased, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);

@@ -119,6 +119,8 @@ llvm::Error Compilation::run() {
   llvm::StringRef numerics = options.numerics;
   if (numerics != "portable" && numerics != "fast")
     return createStringError("expects --numerics portable or fast, got '" + numerics.str() + "'");
+  if (llvm::StringRef type = options.cache_type_k; type != "" && type != "q8")
+    return createStringError("expects --cache-type-k q8, got '" + type.str() + "'");
   progress("reading the checkpoint");
   auto checkpoint = checkpoint::Checkpoint::open(options.checkpoint);
   if (!checkpoint)
@@ -129,7 +131,7 @@ llvm::Error Compilation::run() {
   registerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
-  auto model = frontend::importCheckpoint(context, *checkpoint, {weights});
+  auto model = frontend::importCheckpoint(context, *checkpoint, {weights, options.cache_type_k});
   if (!model)
     return model.takeError();
   ModuleOp module = *model->module;
@@ -229,6 +231,8 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   parts.numerics = options.numerics;
   parts.checkpointName = llvm::sys::path::filename(llvm::StringRef(options.checkpoint).rtrim('/')).str();
   parts.options = "--weights " + parts.weights + (parts.numerics == "fast" ? " --numerics fast" : "");
+  if (*options.cache_type_k)
+    parts.options += " --cache-type-k " + std::string(options.cache_type_k);
   return writer->finish(buildManifest(launch, model, parts));
 }
 

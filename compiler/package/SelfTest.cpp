@@ -98,11 +98,12 @@ uint16_t sampleHalf(std::mt19937 &random) {
 
 std::vector<char> sampleWeights(kernel::WeightsType type, std::mt19937 &random) {
   int64_t entryBytes = type.isBank() ? type.getEntryStride() : type.getEntryBytes();
-  std::vector<char> bytes(entryBytes * std::max<int64_t>(type.getEntries(), 1));
+  int64_t entries = type.hasDynamicEntries() ? 16 : std::max<int64_t>(type.getEntries(), 1);
+  std::vector<char> bytes(entryBytes * entries);
   for (size_t at = 0; at < bytes.size(); at += 4)
     put(bytes, at, sampleNumber(random));
   int64_t records = type.getRowBlocks() * type.getGroups(), width = type.getRecordBytes();
-  for (int64_t entry = 0; entry < std::max<int64_t>(type.getEntries(), 1); ++entry)
+  for (int64_t entry = 0; entry < entries; ++entry)
     for (int64_t record = 0; record < records; ++record) {
       size_t at = entry * entryBytes + record * width, size = width;
       if (type.getFormat() == BlockFormat::f16 || type.getFormat() == BlockFormat::bf16)

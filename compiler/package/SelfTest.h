@@ -31,7 +31,8 @@ std::vector<SelfTest> addSelfTests(mlir::ModuleOp module);
 float sampleNumber(std::mt19937 &random);
 /// The bits of such a number as f16: exponents 2^-10 to 2^-1.
 uint16_t sampleHalf(std::mt19937 &random);
-/// A packed matrix, or a bank of them. Any bits are codes; scales are sample halves.
+/// A packed matrix, or a bank of them, 16 where the type does not say how many. Any bits are codes; scales are sample
+/// halves.
 std::vector<char> sampleWeights(kernel::WeightsType type, std::mt19937 &random);
 /// Records of activations, with the sums that their bytes have.
 std::vector<char> sampleActivations(kernel::ActivationsType type, int64_t tokens, std::mt19937 &random);

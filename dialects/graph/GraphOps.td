@@ -168,16 +168,20 @@ def Graph_AttentionOp : Graph_ComputeOp<"attention"> {
     Appends this step's keys and values to the state (f16 or f32 by `state_format`), then attends: query head h reads
     key-value head `h / (heads / key_value_heads)`; scores are `(q . k) * scale`; each row sees the positions up to its own of
     its own sequence. Page by page in the order of design.md §4.
+    With `key_format` "q8", keys are stored as a weight of that format is: of each head, 32 tokens x 32 elements make a record,
+    with one f16 scale for 32 elements of a token, `max|x| / 127` to nearest even, and codes `x / scale` to nearest even. Queries
+    become int8 activations, head by head, and `q . k` is a row of span_dot.
     Constraints:
     * (C1) `heads` is a multiple of `key_value_heads`.
     * (C2) the widths are `heads` and `key_value_heads` times one head size.
     * (C3) `state_format` is "f16" or "f32".
+    * (C4) `key_format` is "q8", or absent: keys are then stored as values are.
   }];
   let arguments = (ins Rows:$query, Rows:$key, Rows:$value, Integers:$positions, StrAttr:$state, StrAttr:$state_format,
-                       I64Attr:$heads, I64Attr:$key_value_heads, F32Attr:$scale);
+                       OptionalAttr<StrAttr>:$key_format, I64Attr:$heads, I64Attr:$key_value_heads, F32Attr:$scale);
   let results = (outs Rows:$result);
   let assemblyFormat = [{
-    $query `,` $key `,` $value `,` $positions `state` $state $state_format `heads` $heads `,` $key_value_heads
+    $query `,` $key `,` $value `,` $positions `state` $state $state_format (`keys` $key_format^)? `heads` $heads `,` $key_value_heads
     `scale` $scale attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;

@@ -274,13 +274,26 @@ Value Emit::lanesOf(Value dots, int64_t block, int64_t record) {
   return builder.create<vector::ExtractOp>(location, dots, ArrayRef<int64_t>{block, record});
 }
 
+Value Emit::greatestMagnitude(Value lanes) {
+  Value magnitude = bitcast(both(bitcast(lanes, builder.getI32Type()), i32(0x7FFFFFFF)), builder.getF32Type());
+  return reduce(ReduceKind::max, magnitude);
+}
+
+std::pair<Value, Value> Emit::quantizeQ8(Value value) {
+  Value scale = toElement(div(greatestMagnitude(value), f32(127)), builder.getF16Type());
+  Value step = toF32(scale);
+  // A scale of 0 means values below 2^-18, which 1 divides to 0 as well.
+  step = select(equal(step, f32(0)), f32(1), step);
+  Value codes = toI32(round(min(max(div(value, step), f32(-127)), f32(127))));
+  return {builder.create<arith::TruncIOp>(location, like(codes, builder.getI8Type()), codes), scale};
+}
+
 void Emit::storeGroup(Value value, Value activations, Value token, Value group) {
   if (!cast<ActivationsType>(activations.getType()).isQuantized()) {
     builder.create<StoreGroupOp>(location, flush(value), Value(), Value(), activations, token, group);
     return;
   }
-  Value magnitude = bitcast(both(bitcast(value, builder.getI32Type()), i32(0x7FFFFFFF)), builder.getF32Type());
-  Value scale = max(mul(reduce(ReduceKind::max, magnitude), f32Bits(0x3C010204)), f32Bits(0x19800000)); // 1/127; 2^-76
+  Value scale = max(mul(greatestMagnitude(value), f32Bits(0x3C010204)), f32Bits(0x19800000)); // 1/127; 2^-76
   Value quantized = round(mul(value, div(f32(1), scale)));
   quantized = toI32(min(max(quantized, f32(-127)), f32(127)));
   Value sum = reduce(ReduceKind::add, quantized);

@@ -89,6 +89,9 @@ public:
                        mlir::ValueRange records);
   /// The 32 rows of block `block` for record `record` out of what `spanDots` returned.
   mlir::Value lanesOf(mlir::Value dots, int64_t block, int64_t record);
+  /// A group of 32 values as a row of a q8 record has it, {codes, scale}: the f16 scale is max|x| / 127, to nearest
+  /// even and at most 65,504; a code is x / scale to nearest even, within ±127, and 0 where the scale is.
+  std::pair<mlir::Value, mlir::Value> quantizeQ8(mlir::Value value);
   /// Writes `value` as group `group` of `token`'s record: quantised to int8, or flushed f32, by the activations' type.
   void storeGroup(mlir::Value value, mlir::Value activations, mlir::Value token, mlir::Value group);
 
@@ -96,6 +99,7 @@ public:
   mlir::Location location;
 
 private:
+  mlir::Value greatestMagnitude(mlir::Value lanes);
   /// Splats the scalar one of a mixed pair.
   void match(mlir::Value &a, mlir::Value &b);
 };

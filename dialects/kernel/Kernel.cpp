@@ -93,8 +93,9 @@ LogicalResult ActivationsType::verify(function_ref<InFlightDiagnostic()> emitErr
 
 LogicalResult WeightsType::verify(function_ref<InFlightDiagnostic()> emitError, BlockFormat format, int64_t entries,
                                   int64_t rows, int64_t inputs, int64_t entryStride) {
-  if (rows < 1 || inputs < 1 || entries < 0)
-    return emitError() << "expects positive sizes, got " << entries << "x" << rows << "x" << inputs;
+  if (rows < 1 || inputs < 1 || (entries < 0 && !ShapedType::isDynamic(entries)))
+    return emitError() << "expects positive sizes, but for the entries of a bank, got " << entries << "x" << rows << "x"
+                       << inputs;
   int64_t bytes = matrixBytes(format, rows, inputs);
   if (entries && (entryStride < bytes || entryStride % 64))
     return emitError() << "expects a stride of at least " << bytes << " bytes and a multiple of 64, got "
@@ -114,7 +115,7 @@ Type WeightsType::parse(AsmParser &parser) {
     parser.emitError(start, "expects block format f32, f16, bf16, q8, q4, q5, q4_k or q6_k, got ") << keyword;
     return {};
   }
-  if (parser.parseDimensionList(shape, /*allowDynamic=*/false, /*withTrailingX=*/false))
+  if (parser.parseDimensionList(shape, /*allowDynamic=*/true, /*withTrailingX=*/false))
     return {};
   if (shape.size() != 2 && shape.size() != 3) {
     parser.emitError(start, "expects rows x inputs or entries x rows x inputs, got ") << shape.size() << " sizes";
@@ -132,7 +133,9 @@ Type WeightsType::parse(AsmParser &parser) {
 
 void WeightsType::print(AsmPrinter &printer) const {
   printer << "<" << stringifyBlockFormat(getFormat()) << ", ";
-  if (isBank())
+  if (hasDynamicEntries())
+    printer << "?x";
+  else if (isBank())
     printer << getEntries() << "x";
   printer << getRows() << "x" << getInputs();
   if (isBank())

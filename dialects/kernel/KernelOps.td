@@ -47,7 +47,8 @@ def Kernel_BufferType : Kernel_Type<"Buffer", "buffer"> {
 def Kernel_WeightsType : Kernel_Type<"Weights", "weights"> {
   let summary = "a packed matrix, or a bank of them: `weights<q4, 384x128>`, `weights<q4, 16x64x256, stride = 28672>`";
   let description = [{
-    Rows x inputs (of each entry, for a bank). Records cover 32 rows x 32 inputs, row-block major with inputs ascending;
+    Rows x inputs (of each entry, for a bank). A bank of `?` entries, `weights<q8, ?x32x128, stride = 12544>`, has as many as
+    its memory holds: the pages of a state. Records cover 32 rows x 32 inputs, row-block major with inputs ascending;
     partial blocks are padded with zeros. In a record's payload, dword `j` of lane (row) `r` lies at byte `4 * (32 * j + r)`
     and holds consecutive inputs of that row:
     * `f32`: input `j`. `f16`, `bf16`: inputs `2j` (low half) and `2j+1`. `q8`: signed bytes `4j .. 4j+3`.
@@ -68,6 +69,8 @@ def Kernel_WeightsType : Kernel_Type<"Weights", "weights"> {
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     bool isBank() const { return getEntries() != 0; }
+    /// Whether the memory decides how many entries there are.
+    bool hasDynamicEntries() const { return ::mlir::ShapedType::isDynamic(getEntries()); }
     /// Blocks of 32 rows, the last perhaps partial.
     int64_t getRowBlocks() const { return (getRows() + 31) / 32; }
     /// Groups of 32 inputs, the last perhaps partial.

@@ -14,7 +14,8 @@ namespace freeport::cli {
 namespace {
 
 struct CompileArguments {
-  std::string checkpoint, output, weights, numerics = "portable", targets = "cpu", dump_stages, stop_after;
+  std::string checkpoint, output, weights, numerics = "portable", cache_type_k, targets = "cpu", dump_stages,
+                                           stop_after;
 };
 
 int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
@@ -76,6 +77,7 @@ int compile(const CompileArguments &arguments) {
                                   arguments.output.c_str(),
                                   arguments.weights.c_str(),
                                   arguments.numerics.c_str(),
+                                  arguments.cache_type_k.c_str(),
                                   arguments.targets.c_str(),
                                   text(arguments.dump_stages),
                                   text(arguments.stop_after),
@@ -112,6 +114,11 @@ void add_compile(CLI::App &app, Action &action) {
                    "that bits differ (freeport compare tells how far)")
       ->check(CLI::IsMember({"portable", "fast"}))
       ->capture_default_str();
+  verb->add_option(
+          "--cache-type-k", arguments->cache_type_k,
+          "q8: attention keeps keys as 8-bit integers with a scale for each 32 of them, and multiplies integers "
+          "(default: keys are kept as values are, in f16, or f32 with float weights)")
+      ->check(CLI::IsMember({"q8"}));
   verb->add_option(
           "--target", arguments->targets,
           "Backends to compile for, separated by commas; NAME:PREFIX leaves out those of its profiles that do not "

@@ -256,6 +256,16 @@ TEST_F(BackendsAgree, SpanDotOfABank) {
       check(spanDotKernel(format, 65, 2, tokens, /*bank=*/true), 3 * 128 * 2 * tokens, tokens, {}, {1, 3, 1});
 }
 
+/// As attention reads a page of keys: the memory decides how many entries there are.
+TEST_F(BackendsAgree, SpanDotOfABankOfUnknownSize) {
+  for (int64_t tokens : {1, 3, 4}) {
+    std::string kernel = spanDotKernel("q8", 65, 2, tokens, /*bank=*/true);
+    for (size_t at; (at = kernel.find("<q8, 3x")) != std::string::npos;)
+      kernel.replace(at, 7, "<q8, ?x");
+    check(kernel, 3 * 128 * 2 * tokens, tokens, {}, {1, 3, 1});
+  }
+}
+
 TEST_F(BackendsAgree, Unpack) {
   for (const std::string format : kFormats)
     for (int64_t inputs : {64, 75}) {
@@ -455,15 +465,16 @@ TEST_F(BackendsAgree, RandomKernels) {
     check(RandomKernel(seed).write(), 3 * 128, 1, {3}, {3, 1, 1});
 }
 
-/// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts.
+/// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts. Of
+/// a model, a format of weights and one of keys.
 class ModelKernels : public BackendsAgree,
-                     public testing::WithParamInterface<std::tuple<const char *, const char *>> {};
+                     public testing::WithParamInterface<std::tuple<const char *, const char *, const char *>> {};
 
 TEST_P(ModelKernels, AtTheOrigin) {
-  auto [model, format] = GetParam();
+  auto [model, format, keys] = GetParam();
   auto checkpoint = checkpoint::Checkpoint::open(std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model);
   ASSERT_TRUE(static_cast<bool>(checkpoint)) << llvm::toString(checkpoint.takeError());
-  auto imported = frontend::importCheckpoint(context, *checkpoint, {format});
+  auto imported = frontend::importCheckpoint(context, *checkpoint, {format, keys});
   ASSERT_TRUE(static_cast<bool>(imported)) << llvm::toString(imported.takeError());
   PassManager passes(&context);
   buildKernelStage(passes, TargetDescription());
@@ -484,9 +495,53 @@ TEST_P(ModelKernels, AtTheOrigin) {
   RecordProperty("effective", static_cast<int>(effective));
 }
 
+/// A page's slots may hold anything until their token is appended, scales that are no numbers too.
+TEST_F(BackendsAgree, AttentionSelectsUnwrittenQ8KeysAway) {
+  auto checkpoint = checkpoint::Checkpoint::open(FREEPORT_SOURCE_DIR "/test/data/models/llama");
+  ASSERT_TRUE(static_cast<bool>(checkpoint)) << llvm::toString(checkpoint.takeError());
+  auto imported = frontend::importCheckpoint(context, *checkpoint, {"q4", "q8"});
+  ASSERT_TRUE(static_cast<bool>(imported)) << llvm::toString(imported.takeError());
+  PassManager passes(&context);
+  buildKernelStage(passes, TargetDescription());
+  ASSERT_TRUE(succeeded(passes.run(*imported->module)));
+  constexpr size_t kPositions = 2, kResult = 5, kKeys = 6;
+  size_t kernels = 0;
+  for (auto function : (*imported->module).getOps<kernel::FuncOp>()) {
+    if (!function.getSymName().starts_with("attention_f16_keys_q8"))
+      continue;
+    ++kernels;
+    OwningOpRef<ModuleOp> module = ModuleOp::create(function.getLoc());
+    auto copy = cast<kernel::FuncOp>(function->clone());
+    module->push_back(copy);
+    Buffers clean = operands(copy, 1 << 18, 8);
+    std::fill(clean[kPositions].begin(), clean[kPositions].end(), 0); // each token is its sequence's first
+    Buffers garbled = clean;
+    auto type = cast<kernel::WeightsType>(copy.getArgumentTypes()[kKeys]);
+    for (size_t entry = 0; entry + type.getEntryStride() <= garbled[kKeys].size(); entry += type.getEntryStride())
+      for (int64_t group = 0; group < type.getGroups(); ++group)
+        for (int64_t slot = 1; slot < kernel::kQuantum; ++slot)
+          put(garbled[kKeys], entry + group * type.getRecordBytes() + 1024 + 2 * slot,
+              uint16_t(slot % 2 ? 0x7FFF : 0xFC00));
+    check(*module, copy, garbled, {1, 1}, {1, 1, 1});
+    for (Buffers *buffers : {&clean, &garbled}) {
+      auto ran = runKernel(*llvm::cantFail(findBackend("reference")), "bytecode", *module, copy.getSymName(), *buffers,
+                           {1, 1}, {1, 1, 1});
+      ASSERT_TRUE(static_cast<bool>(ran)) << llvm::toString(ran.takeError());
+    }
+    EXPECT_EQ(clean[kResult], garbled[kResult]) << copy.getSymName().str();
+  }
+  EXPECT_EQ(kernels, 2u); // of one token, and of prompts
+}
+
 INSTANTIATE_TEST_SUITE_P(, ModelKernels,
                          testing::Combine(testing::Values("llama", "deepseek_v3"),
-                                          testing::Values("f32", "f16", "bf16", "q8", "q4")),
+                                          testing::Values("f32", "f16", "bf16", "q8", "q4"), testing::Values("")),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+                         });
+INSTANTIATE_TEST_SUITE_P(Q8Keys, ModelKernels,
+                         testing::Combine(testing::Values("llama", "qwen3_moe"), testing::Values("f32", "q4"),
+                                          testing::Values("q8")),
                          [](const auto &info) {
                            return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
                          });

@@ -53,8 +53,8 @@ namespace fs = std::filesystem;
 class Packages {
 public:
   ~Packages() { fs::remove_all(folder_); }
-  std::string operator()(const std::string &model, const std::string &weights) {
-    std::string &path = paths_[model + weights];
+  std::string operator()(const std::string &model, const std::string &weights, const std::string &keys = "") {
+    std::string &path = paths_[model + weights + keys];
     if (!path.empty())
       return path;
     fs::create_directories(folder_);
@@ -64,11 +64,12 @@ public:
     std::string targets;
     for (const fp_device_api *api : device_apis())
       targets += std::string(targets.empty() ? "" : ",") + api->name;
-    const std::string output = (folder_ / (model + "-" + weights + ".port")).string();
+    const std::string output = (folder_ / (model + "-" + weights + keys + ".port")).string();
     const fp_compile_options options = {.checkpoint = checkpoint.c_str(),
                                         .output = output.c_str(),
                                         .weights = weights.c_str(),
                                         .numerics = "portable",
+                                        .cache_type_k = keys.c_str(),
                                         .targets = targets.c_str(),
                                         .dump_stages = nullptr,
                                         .stop_after = nullptr,
@@ -141,13 +142,15 @@ Logits alone(const std::shared_ptr<Model> &model, std::span<const int32_t> token
 }
 
 struct Case {
-  std::string model, weights, device;
+  std::string model, weights, device, keys = {};
+
+  std::string package() const { return packages(model, weights, keys); }
 };
 
 class SessionBits : public testing::TestWithParam<Case> {};
 
 TEST_P(SessionBits, DoNotDependOnCompanyOrSteps) {
-  auto model = open(packages(GetParam().model, GetParam().weights), GetParam().device);
+  auto model = open(GetParam().package(), GetParam().device);
   constexpr size_t lengths[] = {1, 75, 31, 32, 33, 7, 64, 50};
   constexpr size_t kSequences = std::size(lengths);
   std::vector<std::vector<int32_t>> tokens;
@@ -178,7 +181,7 @@ TEST_P(SessionBits, DoNotDependOnCompanyOrSteps) {
       to.insert(to.end(), logits.begin(), logits.end());
     }
   }
-  auto reference = open(packages(GetParam().model, GetParam().weights), "reference", 1);
+  auto reference = open(GetParam().package(), "reference", 1);
   for (size_t i = 0; i < kSequences; ++i) {
     const Logits expected = alone(reference, tokens[i], 64);
     EXPECT_TRUE(same_bits(expected, together[i])) << "sequence " << i << " among eight";
@@ -188,7 +191,7 @@ TEST_P(SessionBits, DoNotDependOnCompanyOrSteps) {
 }
 
 TEST_P(SessionBits, ForksShareTheirPrefix) {
-  auto model = open(packages(GetParam().model, GetParam().weights), GetParam().device);
+  auto model = open(GetParam().package(), GetParam().device);
   SessionOptions options;
   options.sequences = 3;
   options.context = 128;
@@ -244,11 +247,16 @@ std::vector<Case> cases() {
   for (const char *weights : {"f32", "q8", "q4"})
     for (const char *device : {"reference", "cpu"})
       all.push_back({"tiny_moe", weights, device});
+  for (const char *model : {"llama", "qwen3_moe"})
+    for (const char *weights : {"f32", "q4"})
+      for (const fp_device_api *api : device_apis())
+        all.push_back({model, weights, api->name, "q8"});
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SessionBits, testing::ValuesIn(cases()), [](const auto &info) {
-  return info.param.model + "_" + info.param.weights + "_" + info.param.device;
+  const Case &each = info.param;
+  return each.model + "_" + each.weights + "_" + each.device + (each.keys.empty() ? "" : "_keys_" + each.keys);
 });
 
 TEST(Session, AFailedStepChangesNothing) {

@@ -48,11 +48,16 @@ def checkpoint(name):
     return folder
 
 
+def key_options(keys):
+    """What `freeport compile` is told of the format of keys, "" for that of values."""
+    return ["--cache-type-k", keys] if keys else []
+
+
 @functools.cache
-def package(name, weights):
+def package(name, weights, keys=""):
     target = "cpu" if name in GOLDEN or name == "tiny-moe" else NATIVE_CPU
-    path = Path(SCRATCH.name) / f"{name}-{weights}.port"
-    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", target)
+    path = Path(SCRATCH.name) / f"{name}-{weights}{keys}.port"
+    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", target, *key_options(keys))
     return path
 
 

@@ -1,6 +1,7 @@
 """The independent judge: the families in plain NumPy, expanded attention, experts in a loop.
 Nothing here is shared with Freeport; test_reference_models.py holds it against the results of another implementation."""
 
+import functools
 import json
 import math
 import struct
@@ -124,6 +125,15 @@ def rotate(x, config, interleaved):
     return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
 
 
+def as_bytes(x, scale_type):
+    """What x [..., d] is after each 32 elements have become integers of -127 … 127 with one scale of `scale_type`."""
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % 32)]
+    groups = np.pad(x, padding).reshape(*x.shape[:-1], -1, 32)
+    scale = (np.abs(groups).max(-1, keepdims=True) / 127).astype(scale_type).astype(x.dtype)
+    codes = np.rint(groups / np.where(scale == 0, 1, scale)).clip(-127, 127)
+    return (codes * scale).reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]
+
+
 def causal_attention(q, k, v, scale):
     """q [T, H, d], k [T, K, d], v [T, K, e] with H a multiple of K -> [T, H * e]."""
     tokens, heads, _ = q.shape
@@ -138,14 +148,17 @@ def gated_mlp(weights, x, prefix):
     return weights.linear(silu(gate) * up, prefix + "down_proj")
 
 
-def grouped_query_attention(weights, config, x, prefix):
+def grouped_query_attention(weights, config, x, prefix, quantised_keys=False):
     tokens, heads = x.shape[0], config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     q, k, v = (weights.linear(x, prefix + name).reshape(tokens, -1, size) for name in ("q_proj", "k_proj", "v_proj"))
     if prefix + "q_norm.weight" in weights:
         q, k = (rms_norm(a, weights(f"{prefix}{name}_norm.weight"), config["rms_norm_eps"])
                 for a, name in ((q, "q"), (k, "k")))
-    mixed = causal_attention(rotate(q, config, False), rotate(k, config, False), v, size**-0.5)
+    q, k = rotate(q, config, False), rotate(k, config, False)
+    if quantised_keys:
+        q, k = as_bytes(q, np.float32), as_bytes(k, np.float16)
+    mixed = causal_attention(q, k, v, size**-0.5)
     return weights.linear(mixed, prefix + "o_proj")
 
 
@@ -212,12 +225,15 @@ def mixture_of_experts(weights, config, x, prefix):
 
 
 class ReferenceModel:
-    """A checkpoint folder of one of Freeport's families; `precision` is the type of all arithmetic."""
+    """A checkpoint folder of one of Freeport's families; `precision` is the type of all arithmetic, but for queries and keys
+    where keys are quantised (not in latent attention)."""
 
-    def __init__(self, folder, precision=np.float64):
+    def __init__(self, folder, precision=np.float64, quantised_keys=False):
         self.config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         self.weights = Weights(folder, precision)
         self.latent = "kv_lora_rank" in self.config
+        self.attention = latent_attention if self.latent else functools.partial(grouped_query_attention,
+                                                                                quantised_keys=quantised_keys)
 
     def routes(self, layer):
         """Whether the layer has experts."""
@@ -229,12 +245,11 @@ class ReferenceModel:
     def logits(self, ids):
         """[T, vocabulary] for a whole sequence of token ids."""
         config, weights = self.config, self.weights
-        attention = latent_attention if self.latent else grouped_query_attention
         x = weights("model.embed_tokens.weight")[np.asarray(ids)]
         for layer in range(config["num_hidden_layers"]):
             prefix = f"model.layers.{layer}."
             norm = rms_norm(x, weights(prefix + "input_layernorm.weight"), config["rms_norm_eps"])
-            x = x + attention(weights, config, norm, prefix + "self_attn.")
+            x = x + self.attention(weights, config, norm, prefix + "self_attn.")
             norm = rms_norm(x, weights(prefix + "post_attention_layernorm.weight"), config["rms_norm_eps"])
             x = x + (mixture_of_experts(weights, config, norm, prefix + "mlp.") if self.routes(layer)
                      else gated_mlp(weights, norm, prefix + "mlp."))

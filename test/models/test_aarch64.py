@@ -26,13 +26,14 @@ def emulate(processor, *arguments):
 
 
 @pytest.mark.parametrize("profile", PROCESSORS)
-@pytest.mark.parametrize("name, weights", [("llama", "q4"), ("qwen3", "q8"), ("deepseek_v3", "q4"), ("llama_tied", "f16")])
-def test_the_logits_are_this_processors(name, weights, profile, tmp_path):
+@pytest.mark.parametrize("name, weights, keys", [("llama", "q4", ""), ("qwen3", "q8", ""), ("deepseek_v3", "q4", ""),
+                                                 ("llama_tied", "f16", ""), ("llama", "q4", "q8"), ("qwen3", "f32", "q8")])
+def test_the_logits_are_this_processors(name, weights, keys, profile, tmp_path):
     ids = [(1 + 7919 * number) % 300 for number in range(37)]
     for chunk in (len(ids), 1):
-        emulate(PROCESSORS[profile], "logits", package(name, weights), "--ids", ",".join(map(str, ids)), "-o",
+        emulate(PROCESSORS[profile], "logits", package(name, weights, keys), "--ids", ",".join(map(str, ids)), "-o",
                 tmp_path / "logits.npy", "--device", "cpu", "--chunk", chunk)
-        expected = logits(package(name, weights), ids, chunk=chunk)
+        expected = logits(package(name, weights, keys), ids, chunk=chunk)
         assert np.array_equal(np.load(tmp_path / "logits.npy").view(np.uint32), expected.view(np.uint32))
 
 

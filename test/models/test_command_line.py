@@ -347,6 +347,22 @@ def test_fast_numerics_differ_a_little(tmp_path):
     assert done.returncode == 2 and "quick" in done.stderr
 
 
+def test_quantised_keys_take_less_memory(tmp_path):
+    described = [json.loads(succeed("inspect", package("llama", "q4", keys), "--json").stdout) for keys in ("", "q8")]
+    assert "--cache-type-k q8" in json.dumps(described[1]) and "--cache-type-k" not in json.dumps(described[0])
+    assert "--weights q4 --cache-type-k q8\n" in succeed("inspect", package("llama", "q4", "q8")).stdout
+    plain, quantised = ([state["page_bytes"] for state in each["states"]] for each in described)
+    config = json.loads((checkpoint("llama") / "config.json").read_text())
+    heads, size = config["num_key_value_heads"], config["hidden_size"] // config["num_attention_heads"]
+    assert size == 32 and plain == [heads * 2 * 2 * 32 * size] * len(plain)
+    assert quantised == [heads * (32 * size + 2 * 32 + 2 * 32 * size)] * len(plain)  # codes and scales, values
+    done = freeport("compile", checkpoint("tiny-moe"), "-o", tmp_path / "model.port", "--cache-type-k", "q8")
+    assert done.returncode == 1 and "got latent attention" in done.stderr
+    done = freeport("compile", checkpoint("llama"), "-o", tmp_path / "model.port", "--cache-type-k", "q4")
+    assert done.returncode != 0 and "q8" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_profile_times_every_dispatch():
     out = succeed("profile", package("tiny-moe", "q4"), "-p", 40, "-d", 5, "-r", 2).stdout
     for step in ("one token", "40 tokens"):

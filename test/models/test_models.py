@@ -11,6 +11,7 @@ from command import GOLDEN, checkpoint, golden, logits, package, succeed, tiny_m
 from reference_models import ReferenceModel
 
 EVERY_MODEL = (*GOLDEN, "tiny-moe", *random_models.MODELS)
+WITH_KEYS = [name for name in EVERY_MODEL if name.startswith(("llama", "qwen3"))]  # the others keep latents
 TOLERANCE = 1e-4  # of the standard deviation of the logits: what float32 arithmetic in another order may differ
 PROMPT_LENGTH = 75  # more than two pages of 32 tokens
 
@@ -88,10 +89,32 @@ def test_quantised_random_models_stay_near(name, weights, limit):
     assert np.sqrt((error**2).mean()) < limit * expected.std()
 
 
-@pytest.mark.parametrize("weights", ["f32", "q8", "q4", "bf16", "f16"])
-@pytest.mark.parametrize("name", EVERY_MODEL)
-def test_same_bits(name, weights):
-    path, ids = package(name, weights), prompt(name)
+def root_mean_square(x):
+    return np.sqrt((x**2).mean())
+
+
+@pytest.mark.parametrize("name", WITH_KEYS)
+def test_quantised_keys(name):
+    """What q8 keys change is what they change for the judge: a thirtieth of that is what float32 makes of it when now and then
+    a value rounds to the neighbouring integer."""
+    plain, expected = (ReferenceModel(checkpoint(name), quantised_keys=keys).logits(prompt(name)) for keys in (False, True))
+    found = logits(package(name, "f32", "q8"), prompt(name))
+    assert root_mean_square(found - expected) < 0.1 * root_mean_square(expected - plain)
+    assert root_mean_square(found - plain) < 0.02 * plain.std()
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "qwen3_moe"])
+def test_perplexity_with_quantised_keys(name):
+    text = checkpoint("tiny-moe") / "eval.txt"
+    figures = [float(succeed("perplexity", package(name, "q8", keys), "-f", text).stdout.split()[-1]) for keys in ("", "q8")]
+    assert figures[0] != figures[1] and abs(figures[1] / figures[0] - 1) < 0.005
+
+
+@pytest.mark.parametrize("name, weights, keys", [
+    *((name, weights, "") for name in EVERY_MODEL for weights in ("f32", "q8", "q4", "bf16", "f16")),
+    *((name, weights, "q8") for name in WITH_KEYS for weights in ("f32", "q4"))])
+def test_same_bits(name, weights, keys):
+    path, ids = package(name, weights, keys), prompt(name)
     expected = logits(path, ids, "reference")
     assert np.isfinite(expected).all()
     ways = {"whole, 1 thread": ("cpu", 1, None), "whole, 2 threads": ("cpu", 2, None), "pieces of 7": ("cpu", 2, 7),
@@ -104,7 +127,9 @@ def test_same_bits(name, weights):
 
 def test_tokens_of_one_tile_may_end_in_different_spans():
     """Attention takes two of these tokens at a time; in steps of 33, one pair ends at keys 1023 and 1024, a span's border."""
-    path, ids = package("qwen3", "q4"), [(37 * i + 11) % 60 for i in range(1060)]
-    expected = logits(path, ids, device="reference", chunk=33)
-    for chunk in (1, 33, 512):
-        np.testing.assert_array_equal(logits(path, ids, chunk=chunk), expected)
+    ids = [(37 * i + 11) % 60 for i in range(1060)]
+    for keys in ("", "q8"):
+        path = package("qwen3", "q4", keys)
+        expected = logits(path, ids, device="reference", chunk=33)
+        for chunk in (1, 33, 512):
+            np.testing.assert_array_equal(logits(path, ids, chunk=chunk), expected)

@@ -230,7 +230,7 @@ void FunctionWriter::addMemory(Value value, int64_t localElements) {
     auto weights = cast<kernel::WeightsType>(value.getType());
     kind = bytecode::MemoryKind::weights;
     format = static_cast<bytecode::BlockFormat>(weights.getFormat());
-    entries = weights.getEntries();
+    entries = weights.hasDynamicEntries() ? -1 : weights.getEntries();
     rows = weights.getRows();
     inputs = weights.getInputs();
     stride = weights.getEntryStride();

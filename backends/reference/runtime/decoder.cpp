@@ -103,8 +103,8 @@ private:
 
   void decode_weights(const bytecode::Memory &from, reference::Memory &memory) {
     if (!expect(within(from.rows(), 1, kLargestDimension) && within(from.inputs(), 1, kLargestDimension) &&
-                    within(from.entries(), 0, kLargestCount),
-                "1 to 2^28 rows and inputs and at most 2^20 entries"))
+                    within(from.entries(), -1, kLargestCount),
+                "1 to 2^28 rows and inputs and -1 to 2^20 entries"))
       return;
     static constexpr int64_t kRecordBytes[] = {4096, 2048, 2048, 1088, 576, 704, 704, 896};
     memory.entries = from.entries();
@@ -117,6 +117,8 @@ private:
     expect(from.entries() == 0 ||
                within(from.entry_stride(), memory.row_blocks * memory.groups * memory.record_bytes, kLargestStride),
            "entries that do not overlap, at most 2^40 bytes apart");
+    if (ok() && from.entries() < 0) // whatever the stride, an entry's place stays below what 2^20 of them reach
+      memory.entries = kLargestCount * kLargestStride / from.entry_stride();
   }
 
   void decode_activations(const bytecode::Memory &from, reference::Memory &memory) {

@@ -32,17 +32,19 @@ LogicalResult KernelLowering::layOut() {
     memory.binding = 1 + number;
     SmallVector<int64_t> runs = {0, 0}; // offset and bytes of each piece; 0: to the end
     if (auto type = dyn_cast<WeightsType>(argument.getType())) {
-      // A unit, an entry of a bank or a row block, lies in one piece; four of them are a multiple of 256 bytes.
+      // A unit, an entry of a bank or a row block, lies in one piece; four of them are a multiple of 256 bytes. A bank
+      // of unknown size is one piece, as a buffer is.
       bool bank = type.isBank();
       int64_t units = bank ? type.getEntries() : type.getRowBlocks();
       int64_t unitBytes = bank ? type.getEntryStride() : type.getGroups() * type.getRecordBytes();
       int64_t lastBytes = bank ? type.getEntryBytes() : unitBytes, range = usableRange(m.profile);
       int64_t perPiece = range / unitBytes / 4 * 4;
-      if ((units - 1) * unitBytes + lastBytes <= range)
+      if (type.hasDynamicEntries() || (units - 1) * unitBytes + lastBytes <= range)
         perPiece = units;
       else if (perPiece == 0)
         return function.emitOpError("expects units of weights of at most ") << range / 4 << " bytes, got " << unitBytes;
-      runs.clear();
+      if (!type.hasDynamicEntries())
+        runs.clear();
       for (int64_t first = 0; first < units; first += perPiece) {
         int64_t last = std::min(first + perPiece, units);
         runs.append({first * unitBytes, (last - first - 1) * unitBytes + (last == units ? lastBytes : unitBytes)});

@@ -16,13 +16,14 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "test/models"))
 
 import random_models  # noqa: E402
-from command import NATIVE_CPU, GOLDEN, SCRATCH, checkpoint, freeport, logits, succeed  # noqa: E402
+from command import NATIVE_CPU, GOLDEN, SCRATCH, checkpoint, freeport, key_options, logits, succeed  # noqa: E402
 
 IN_EVERY_FORMAT = ("llama", "deepseek_v3", "tiny-moe")
 SHIPPED = (*GOLDEN, "tiny-moe")
-CASES = [(name, weights) for name in IN_EVERY_FORMAT for weights in ("f32", "f16", "bf16", "q8", "q4")] + \
-        [(name, weights) for name in GOLDEN if name not in IN_EVERY_FORMAT for weights in ("f32", "q4")] + \
-        [(name, "q4") for name in random_models.MODELS]
+CASES = [(name, weights, "") for name in IN_EVERY_FORMAT for weights in ("f32", "f16", "bf16", "q8", "q4")] + \
+        [(name, weights, "") for name in GOLDEN if name not in IN_EVERY_FORMAT for weights in ("f32", "q4")] + \
+        [(name, "q4", "") for name in random_models.MODELS] + \
+        [("llama", "f32", "q8"), ("llama", "q4", "q8"), ("qwen3_moe", "q4", "q8"), ("llama_odd_heads", "q4", "q8")]
 
 
 def unusable():
@@ -34,9 +35,10 @@ pytestmark = pytest.mark.skipif(unusable() is not None, reason=f"no Vulkan devic
 
 
 @functools.cache
-def package(name, weights):
-    path = Path(SCRATCH.name) / f"{name}-{weights}-vulkan.port"
-    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", f"{NATIVE_CPU},vulkan")
+def package(name, weights, keys=""):
+    path = Path(SCRATCH.name) / f"{name}-{weights}{keys}-vulkan.port"
+    succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", f"{NATIVE_CPU},vulkan",
+            *key_options(keys))
     return path
 
 
@@ -45,9 +47,9 @@ def prompt(name):
     return [(1 + 7919 * i) % vocabulary for i in range(45)]
 
 
-@pytest.mark.parametrize("name, weights", CASES)
-def test_same_bits(name, weights):
-    path, ids = package(name, weights), prompt(name)
+@pytest.mark.parametrize("name, weights, keys", CASES)
+def test_same_bits(name, weights, keys):
+    path, ids = package(name, weights, keys), prompt(name)
     expected = logits(path, ids, "cpu")
     assert np.isfinite(expected).all()
     for chunk in (None, 20, 1):  # a step of many tokens, of few, of one
@@ -56,15 +58,16 @@ def test_same_bits(name, weights):
         assert wrong.size == 0, f"chunk {chunk}: tokens {wrong.tolist()} differ from the cpu device's"
 
 
-@pytest.mark.parametrize("weights", ["f32", "q4"])
-@pytest.mark.parametrize("name", [*SHIPPED, "llama_two_spans"])  # the last one's spans run in parallel
-def test_clean_under_the_validation_layer(name, weights, tmp_path):
+@pytest.mark.parametrize("name, weights, keys", [
+    *((name, weights, "") for name in (*SHIPPED, "llama_two_spans") for weights in ("f32", "q4")),  # spans in parallel
+    ("llama", "f32", "q8")])
+def test_clean_under_the_validation_layer(name, weights, keys, tmp_path):
     layers = Path("/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
     if not layers.exists():
         pytest.skip("needs the validation layer (Debian's vulkan-validationlayers)")
     environment = {**os.environ, "FREEPORT_VULKAN_VALIDATION": "1"}
     for chunk in (40, 1):
-        done = succeed("logits", package(name, weights), "--ids", ",".join(map(str, prompt(name)[:40 if chunk > 1 else 3])),
+        done = succeed("logits", package(name, weights, keys), "--ids", ",".join(map(str, prompt(name)[:40 if chunk > 1 else 3])),
                        "-o", tmp_path / "logits.npy", "--device", "vulkan", "--chunk", chunk, env=environment)
         assert done.stderr == ""
 

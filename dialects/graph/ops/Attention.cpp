@@ -132,27 +132,23 @@ static Softmax merge(Emit &e, Value first, Softmax state, Value total, Softmax p
   return {values[0], values[1]};
 }
 
-/// What one program works on, at most kQueriesTogether queries: heads that read the same keys, of one token or of some
-/// that follow each other.
+/// What one program works on, at most kQueriesTogether queries, token by token: heads that read the same keys, of one
+/// token or of some that follow each other.
 struct QueryTile {
   int64_t heads;
   SmallVector<Value> positions; ///< of each token
-  SmallVector<Value> queries;   ///< local memory of each query, token by token
   Value sharedPages;            ///< so many pages are the same for all tokens and seen whole; null for one token
 
   int64_t tokens() const { return positions.size(); }
-  int64_t size() const { return queries.size(); }
+  int64_t size() const { return heads * tokens(); }
 };
 
-/// How one attention reads a page of its state, from element `base` on.
+/// How one attention reads a page of its state; `base` is what says where the page lies.
 struct PageReader {
   int64_t blocks; ///< of 32 elements in a value
-  int64_t width;  ///< elements of a key
   function_ref<Value(int64_t token, Value page)> base;
-  /// Makes a page ready for `keys`; may be null.
-  function_ref<void(Value base)> stage;
-  /// Element `d` of the page's 32 keys.
-  function_ref<Value(Value base, Value d)> keys;
+  /// Of queries `first` to `first + count`, unscaled, with the page's 32 keys.
+  function_ref<SmallVector<Value>(int64_t first, int64_t count, Value base)> scores;
   /// 32 elements of a key's value.
   function_ref<Value(Value base, Value key, int64_t block)> value;
 };
@@ -173,7 +169,6 @@ public:
 
 private:
   static Softmax stateOf(ValueRange values, int64_t query) { return {values[2 * query], values[2 * query + 1]}; }
-  SmallVector<Value> scoresOf(ArrayRef<Value> queries, Value base);
   /// Merges the page at `base` into the spans of queries `first` to `first + count`. The first `keys` keys are visible;
   /// `visible` says so for lanes, null for all of them.
   SmallVector<Value> visit(int64_t first, int64_t count, Value base, Value keys, Value visible, Value firstOfSpan,
@@ -186,25 +181,10 @@ private:
   SmallVector<Value> totals, spans;
 };
 
-/// Unscaled, of the page's 32 keys.
-SmallVector<Value> PageWalk::scoresOf(ArrayRef<Value> queries, Value base) {
-  SmallVector<Value> initial(queries.size(), e.zeroLanes());
-  return e.loop(e.index(0), e.index(reader.width), initial, [&](Value d, ValueRange state) {
-    Value keys = reader.keys(base, d);
-    SmallVector<Value> next;
-    for (auto [query, sum] : llvm::zip_equal(queries, state))
-      next.push_back(e.add(sum, e.mul(keys, e.load(query, d))));
-    return next;
-  });
-}
-
 SmallVector<Value> PageWalk::visit(int64_t first, int64_t count, Value base, Value keys, Value visible,
                                    Value firstOfSpan, ValueRange state) {
-  if (reader.stage)
-    reader.stage(base);
-  SmallVector<Value> scores = scoresOf(ArrayRef(tile.queries).slice(first, count), base);
   SmallVector<Value> maxima, weights, sums;
-  for (Value score : scores) {
+  for (Value score : reader.scores(first, count, base)) {
     score = e.mul(score, e.f32(scale));
     if (visible)
       score = e.select(visible, score, e.f32Bits(0xFF800000));
@@ -296,6 +276,19 @@ SmallVector<std::pair<Softmax, Value>> PageWalk::run() {
   return results;
 }
 
+/// Scores of float queries, each in local memory, with 32 keys of `width` elements; `keys` gives element d of them.
+static SmallVector<Value> floatScores(Emit &e, ArrayRef<Value> queries, int64_t width,
+                                      function_ref<Value(Value d)> keys) {
+  SmallVector<Value> initial(queries.size(), e.zeroLanes());
+  return e.loop(e.index(0), e.index(width), initial, [&](Value d, ValueRange state) {
+    Value lanes = keys(d);
+    SmallVector<Value> next;
+    for (auto [query, sum] : llvm::zip_equal(queries, state))
+      next.push_back(e.add(sum, e.mul(lanes, e.load(query, d))));
+    return next;
+  });
+}
+
 /// Copies `width` elements from `base` on into local memory from `at` on, flushed.
 static void copyFlushed(Emit &e, Value buffer, Value base, int64_t width, Value local, int64_t at) {
   e.loop(e.index(0), e.index(blocksOf(width)), [&](Value group) {
@@ -337,6 +330,8 @@ LogicalResult AttentionOp::verify() {
            << width(getValue()) << " and " << width(getResult());
   if (getStateFormat() != "f16" && getStateFormat() != "f32") // attention_c3
     return emitOpError("expects state format f16 or f32, got ") << getStateFormat();
+  if (getKeyFormat() && *getKeyFormat() != "q8") // attention_c4
+    return emitOpError("expects key format q8, or none, got ") << *getKeyFormat();
   return success();
 }
 
@@ -345,83 +340,135 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
   int64_t heads = getHeads(), keyHeads = getKeyValueHeads(), head = query.width / heads, blocks = blocksOf(head);
   bool half = getStateFormat() == "f16";
   Type element = half ? Type(Float16Type::get(context.context())) : Type(Float32Type::get(context.context()));
-  // A page holds, for each key-value head, keys [head][32 tokens], then values [32 tokens][head padded to 32].
-  int64_t headElements = 32 * head + 32 * 32 * blocks, pageElements = keyHeads * headElements;
-  Value state = context.state(getState(), pageElements * (half ? 2 : 4));
+  // A page holds, for each key-value head, keys, then values [32 tokens][head padded to 32]. Keys are [head][32
+  // tokens], or records of 32 tokens x 32 elements.
+  bool quantized = getKeyFormat().has_value();
+  int64_t elementBytes = half ? 2 : 4, recordBytes = kernel::recordBytes(kernel::BlockFormat::q8);
+  int64_t keyElements = quantized ? blocks * recordBytes / elementBytes : 32 * head;
+  int64_t headElements = keyElements + 32 * 32 * blocks, pageBytes = keyHeads * headElements * elementBytes;
+  Value state = context.state(getState(), pageBytes);
   Type stateType = context.buffer(element);
   Value positions = context.input("positions"), sequences = context.input("sequences");
   Value pageTable = context.input("page_table");
-  std::string shape = (getStateFormat() + "_" + Twine(heads) + "_" + Twine(keyHeads) + "x" + Twine(head)).str();
+  std::string shape =
+      (getStateFormat() + (quantized ? "_keys_q8_" : "_") + Twine(heads) + "_" + Twine(keyHeads) + "x" + Twine(head))
+          .str();
   auto place = [](const View &view) { return ("_" + Twine(view.offset) + "_" + Twine(view.pitch)).str(); };
 
+  // The queries of a token are records side by side.
+  kernel::ActivationsType queryType = context.activationsType(head, /*quantized=*/true);
+  Value queries = quantized ? context.emitActivations(query, heads, head, head, /*quantized=*/true) : query.buffer;
+
+  SmallVector<Type> appendTypes = {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(),
+                                   context.i32Buffer(), context.i32Buffer(), stateType};
+  SmallVector<Value> appended = {key.buffer, value.buffer, positions, sequences, pageTable, state};
+  if (quantized) { // codes and scales
+    appendTypes.push_back(context.buffer(IntegerType::get(context.context(), 8)));
+    appendTypes.push_back(context.buffer(Float16Type::get(context.context())));
+    appended.append(2, state);
+  }
   auto append = context.kernel(
-      "attention_append_" + shape + place(key) + place(value),
-      {context.f32Buffer(), context.f32Buffer(), context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
-       stateType},
-      1, [&](Emit &e, ValueRange arguments) {
+      "attention_append_" + shape + place(key) + place(value), appendTypes, 1, [&](Emit &e, ValueRange arguments) {
         Value number = e.programId(kernel::Dimension::x), token = e.programId(kernel::Dimension::y);
         Value position = e.toIndex(e.load(arguments[2], token));
         Value page = e.div(position, e.index(32)), slot = e.sub(position, e.mul(page, e.index(32)));
-        Value base =
-            e.mul(physicalPage(e, arguments[3], arguments[4], arguments[6], token, page), e.index(pageElements));
-        base = e.add(base, e.mul(number, e.index(headElements)));
+        Value physical = physicalPage(e, arguments[3], arguments[4], arguments.back(), token, page);
+        Value entry = e.add(e.mul(physical, e.index(keyHeads)), number), base = e.mul(entry, e.index(headElements));
         Value column = e.mul(number, e.index(head));
         auto load = [&](Value buffer, const View &view, Value group) {
           Value row = e.add(e.add(e.mul(token, e.index(view.pitch)), e.index(view.offset)), column);
-          Value lanes = e.loadLanes(buffer, e.add(row, e.mul(group, e.index(32))), e.mask(group, head));
-          return e.toElement(e.flush(lanes), element);
+          return e.flush(e.loadLanes(buffer, e.add(row, e.mul(group, e.index(32))), e.mask(group, head)));
+        };
+        auto storeRecord = [&](Value keys, Value group) {
+          auto [codes, scale] = e.quantizeQ8(keys);
+          Value record = e.add(e.mul(entry, e.index(headElements * elementBytes)), e.mul(group, e.index(recordBytes)));
+          // Byte l % 4 of the slot's dword l / 4.
+          Value bytes = e.add(e.mul(e.both(e.laneId(), e.i32(~3)), e.i32(32)), e.both(e.laneId(), e.i32(3)));
+          e.scatter(codes, arguments[6], e.add(record, e.mul(slot, e.index(4))), bytes);
+          e.store(scale, arguments[7], e.add(e.div(e.add(record, e.index(32 * 32)), e.index(2)), slot));
         };
         e.loop(e.index(0), e.index(blocks), [&](Value group) {
-          Value keys = e.add(e.add(base, slot), e.mul(group, e.index(32 * 32)));
-          e.scatter(load(arguments[0], key, group), arguments[5], keys, e.mul(e.laneId(), e.i32(32)),
-                    e.mask(group, head));
-          Value values = e.add(e.add(base, e.index(32 * head)), e.mul(slot, e.index(32 * blocks)));
-          e.storeLanes(load(arguments[1], value, group), arguments[5], e.add(values, e.mul(group, e.index(32))));
+          Value keys = load(arguments[0], key, group);
+          if (quantized)
+            storeRecord(keys, group);
+          else
+            e.scatter(e.toElement(keys, element), arguments[5],
+                      e.add(e.add(base, slot), e.mul(group, e.index(32 * 32))), e.mul(e.laneId(), e.i32(32)),
+                      e.mask(group, head));
+          Value values = e.add(e.add(base, e.index(keyElements)), e.mul(slot, e.index(32 * blocks)));
+          e.storeLanes(e.toElement(load(arguments[1], value, group), element), arguments[5],
+                       e.add(values, e.mul(group, e.index(32))));
         });
       });
-  context.dispatch(append, {context.constant(keyHeads), key.rows},
-                   {key.buffer, value.buffer, positions, sequences, pageTable, state}, {context.tablePages()},
+  context.dispatch(append, {context.constant(keyHeads), key.rows}, appended, {context.tablePages()},
                    Twine("attention append ") + shape);
 
   View out = context.allocateRows(getResult(), query.rows);
   float scale = getScale().convertToFloat();
   int64_t together = headsPerProgram(heads / keyHeads);
   int64_t tokens = context.schedule.prompts ? kQueriesTogether / together : 1;
+  SmallVector<Type> types = {quantized ? Type(queryType) : context.f32Buffer(),
+                             stateType,
+                             context.i32Buffer(),
+                             context.i32Buffer(),
+                             context.i32Buffer(),
+                             context.f32Buffer()};
+  SmallVector<Value> buffers = {queries, state, positions, sequences, pageTable, out.buffer};
+  if (quantized) {
+    types.push_back(kernel::WeightsType::get(context.context(), kernel::BlockFormat::q8, ShapedType::kDynamic, 32, head,
+                                             headElements * elementBytes));
+    buffers.push_back(state);
+  }
   auto function = context.kernel(
       "attention_" + shape + place(query) + "_tile_" + Twine(tokens) + "x" + Twine(together) + "_scale_" +
           Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
-      {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
-       context.f32Buffer()},
-      2, [&](Emit &e, ValueRange arguments) {
+      types, 2, [&](Emit &e, ValueRange arguments) {
+        Value tablePages = arguments[types.size()], rowCount = arguments[types.size() + 1];
         Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
-        auto columnOf = [&](int64_t i) { return e.mul(e.add(first, e.index(i)), e.index(head)); };
-        SmallVector<Value> rows;
-        QueryTile tile{together, {}, {}, {}};
+        auto headOf = [&](int64_t i) { return e.add(first, e.index(i)); };
+        auto columnOf = [&](int64_t i) { return e.mul(headOf(i), e.index(head)); };
+        SmallVector<Value> rows, queries; // the latter in local memory, or numbers of records
+        QueryTile tile{together, {}, {}};
         for (int64_t t = 0; t < tokens; ++t) {
           Value row = e.add(e.mul(e.programId(kernel::Dimension::x), e.index(tokens)), e.index(t));
-          rows.push_back(tokens == 1 ? row : e.min(row, e.sub(arguments[7], e.index(1))));
+          rows.push_back(tokens == 1 ? row : e.min(row, e.sub(rowCount, e.index(1))));
           tile.positions.push_back(e.toIndex(e.load(arguments[2], rows[t])));
           Value base = e.add(e.mul(rows[t], e.index(query.pitch)), e.index(query.offset));
           for (int64_t i = 0; i < together; ++i) {
-            tile.queries.push_back(e.local(32 * blocks));
-            copyFlushed(e, arguments[0], e.add(base, columnOf(i)), head, tile.queries.back(), 0);
+            if (quantized) {
+              queries.push_back(e.add(e.mul(rows[t], e.index(heads)), headOf(i)));
+              continue;
+            }
+            queries.push_back(e.local(32 * blocks));
+            copyFlushed(e, arguments[0], e.add(base, columnOf(i)), head, queries.back(), 0);
           }
         }
         if (tokens > 1)
           tile.sharedPages = sharedPages(e, tile.positions, arguments[3], rows);
-        Value keyHead = e.mul(e.div(first, e.index(heads / keyHeads)), e.index(headElements));
-        auto base = [&](int64_t t, Value page) {
-          Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], rows[t], page);
-          return e.add(e.mul(physical, e.index(pageElements)), keyHead);
+        Value keyHead = e.div(first, e.index(heads / keyHeads));
+        auto entry = [&](int64_t t, Value page) {
+          Value physical = physicalPage(e, arguments[3], arguments[4], tablePages, rows[t], page);
+          return e.add(e.mul(physical, e.index(keyHeads)), keyHead);
         };
-        auto keys = [&](Value base, Value d) {
-          return e.toF32(e.loadLanes(arguments[1], e.add(base, e.mul(d, e.index(32)))));
+        auto scores = [&](int64_t first, int64_t count, Value entry) {
+          ArrayRef<Value> some = ArrayRef(queries).slice(first, count);
+          if (!quantized) {
+            Value base = e.mul(entry, e.index(headElements));
+            return floatScores(e, some, head, [&](Value d) {
+              return e.toF32(e.loadLanes(arguments[1], e.add(base, e.mul(d, e.index(32)))));
+            });
+          }
+          Value dots = e.spanDots(arguments[6], entry, e.index(0), arguments[0], some);
+          SmallVector<Value> lanes;
+          for (int64_t i = 0; i < count; ++i)
+            lanes.push_back(e.lanesOf(dots, 0, i));
+          return lanes;
         };
-        auto values = [&](Value base, Value key, int64_t block) {
-          Value values = e.add(base, e.index(32 * head + 32 * block));
+        auto values = [&](Value entry, Value key, int64_t block) {
+          Value values = e.add(e.mul(entry, e.index(headElements)), e.index(keyElements + 32 * block));
           return e.toF32(e.loadLanes(arguments[1], e.add(values, e.mul(key, e.index(32 * blocks)))));
         };
-        PageReader reader{blocks, head, base, {}, keys, values};
+        PageReader reader{blocks, entry, scores, values};
         for (auto [i, result] : llvm::enumerate(PageWalk(e, tile, scale, reader).run())) {
           Value to = e.add(e.mul(rows[i / together], e.index(out.pitch)), columnOf(i % together));
           Value sum = result.first.sum, total = result.second;
@@ -431,8 +478,7 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
           });
         }
       });
-  context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(heads / together)},
-                   {query.buffer, state, positions, sequences, pageTable, out.buffer},
+  context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(heads / together)}, buffers,
                    {context.tablePages(), query.rows}, Twine("attention ") + shape);
   return success();
 }
@@ -529,29 +575,31 @@ LogicalResult LatentAttentionOp::lower(LoweringContext &context) {
       1, [&](Emit &e, ValueRange arguments) {
         Value token = e.programId(kernel::Dimension::x);
         Value first = e.mul(e.programId(kernel::Dimension::y), e.index(together)); // head
-        QueryTile tile{together, {e.toIndex(e.load(arguments[3], token))}, {}, {}};
+        QueryTile tile{together, {e.toIndex(e.load(arguments[3], token))}, {}};
+        SmallVector<Value> queries;
         auto headOf = [&](int64_t i) { return e.add(first, e.index(i)); };
         auto recordOf = [&](int64_t i) { return e.add(e.mul(token, e.index(heads)), headOf(i)); };
         for (int64_t i = 0; i < together; ++i) {
-          tile.queries.push_back(e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)));
-          copyFlushed(e, arguments[0], e.mul(recordOf(i), e.index(latentPitch)), rank, tile.queries.back(), 0);
+          queries.push_back(e.local(32 * blocksOf(rank) + 32 * blocksOf(rope)));
+          copyFlushed(e, arguments[0], e.mul(recordOf(i), e.index(latentPitch)), rank, queries.back(), 0);
           Value row = e.add(e.add(e.mul(token, e.index(query.pitch)), e.index(query.offset + nope)),
                             e.mul(headOf(i), e.index(head)));
-          copyFlushed(e, arguments[1], row, rope, tile.queries.back(), rank);
+          copyFlushed(e, arguments[1], row, rope, queries.back(), rank);
         }
         Value staged = e.local(32 * columns);
         auto base = [&](int64_t, Value page) {
           return e.mul(physicalPage(e, arguments[4], arguments[5], arguments[7], token, page), e.index(pageElements));
         };
-        auto stage = [&](Value base) {
+        auto scores = [&](int64_t first, int64_t count, Value base) {
           e.builder.create<kernel::StageOp>(e.location, arguments[2], base, staged, columns, pitch);
+          return floatScores(e, ArrayRef(queries).slice(first, count), columns,
+                             [&](Value d) { return e.loadLanes(staged, e.mul(d, e.index(32))); });
         };
-        auto keys = [&](Value, Value d) { return e.loadLanes(staged, e.mul(d, e.index(32))); };
         auto values = [&](Value base, Value key, int64_t block) {
           Value values = e.add(base, e.index(32 * block));
           return e.toF32(e.loadLanes(arguments[2], e.add(values, e.mul(key, e.index(pitch)))));
         };
-        PageReader reader{blocks, columns, base, stage, keys, values};
+        PageReader reader{blocks, base, scores, values};
         for (auto [i, result] : llvm::enumerate(PageWalk(e, tile, scale, reader).run())) {
           Value record = recordOf(i), sum = result.first.sum, total = result.second;
           e.loop(e.index(0), e.index(blocks), [&](Value group) {

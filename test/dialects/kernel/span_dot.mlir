@@ -15,6 +15,24 @@ kernel.func @span_dot_q4(%w: !kernel.weights<q4, 384x128>, %x: !kernel.activatio
 
 // -----
 
+// A bank of as many entries as its memory holds.
+// CHECK-LABEL: kernel.func @span_dot_pages
+// CHECK: kernel.span_dot %{{.*}} entry %{{.*}} rows[%{{.*}}] span %{{.*}}, %{{.*}} tokens[%{{.*}}] : <q8, ?x32x40, stride = 6272>, <i8, 40> -> vector<1x1x32xf32>
+kernel.func @span_dot_pages(%w: !kernel.weights<q8, ?x32x40, stride = 6272>, %x: !kernel.activations<i8, 40>, %i: index) {
+  %v = kernel.span_dot %w entry %i rows[%i] span %i, %x tokens[%i]
+       : !kernel.weights<q8, ?x32x40, stride = 6272>, !kernel.activations<i8, 40> -> vector<1x1x32xf32>
+  kernel.return
+}
+
+// -----
+
+// expected-error@+1 {{expects positive sizes, but for the entries of a bank}}
+kernel.func @weights_rows(%w: !kernel.weights<q8, 4x?x40, stride = 6272>) {
+  kernel.return
+}
+
+// -----
+
 kernel.func @span_dot_c1(%w: !kernel.weights<q4, 384x128>, %x: !kernel.activations<f32, 128>, %i: index) {
   // expected-error@+1 {{expects activations of i8 for q4 weights, got 'f32'}}
   %v = kernel.span_dot %w rows[%i] span %i, %x tokens[%i]
