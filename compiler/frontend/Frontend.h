@@ -14,6 +14,8 @@ namespace freeport::frontend {
 struct ImportOptions {
   /// Block format of linear, expert, embedding and head matrices; "keep": of each the one that its type is stored in.
   std::string weights = "q4";
+  /// `fast` numerics: latent attention also gets the weight with which prompts expand keys.
+  bool fast = false;
 };
 
 struct ImportedModel {

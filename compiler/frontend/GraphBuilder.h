@@ -38,6 +38,7 @@ public:
   void requireKnownQuantization();
   /// Whether the package's matrices will be integers with scales.
   bool isQuantized() const { return quantized; }
+  bool isFast() const { return options.fast; }
   llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
 
   /// Parameters. A tensor that is missing or misshapen is recorded as the import's error.

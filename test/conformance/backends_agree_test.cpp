@@ -456,14 +456,15 @@ TEST_F(BackendsAgree, RandomKernels) {
 }
 
 /// Each kernel of a model at the origin of its grid. Scalars are counts of tokens or sequences or numbers of parts.
+/// `expanded`: with the kernels that expand the latents of a page, in portable arithmetic.
 class ModelKernels : public BackendsAgree,
-                     public testing::WithParamInterface<std::tuple<const char *, const char *>> {};
+                     public testing::WithParamInterface<std::tuple<const char *, const char *, bool>> {};
 
 TEST_P(ModelKernels, AtTheOrigin) {
-  auto [model, format] = GetParam();
+  auto [model, format, expanded] = GetParam();
   auto checkpoint = checkpoint::Checkpoint::open(std::string(FREEPORT_SOURCE_DIR "/test/data/models/") + model);
   ASSERT_TRUE(static_cast<bool>(checkpoint)) << llvm::toString(checkpoint.takeError());
-  auto imported = frontend::importCheckpoint(context, *checkpoint, {format});
+  auto imported = frontend::importCheckpoint(context, *checkpoint, {format, expanded});
   ASSERT_TRUE(static_cast<bool>(imported)) << llvm::toString(imported.takeError());
   PassManager passes(&context);
   buildKernelStage(passes, TargetDescription());
@@ -474,7 +475,7 @@ TEST_P(ModelKernels, AtTheOrigin) {
     auto copy = cast<kernel::FuncOp>(function->clone());
     module->push_back(copy);
     size_t scalars = copy.getNumArguments() - copy.getNumMemoryArguments();
-    check(*module, copy, operands(copy, 1 << 18, 8), SmallVector<int64_t>(scalars, 1), {1, 1, 1});
+    check(*module, copy, operands(copy, 1 << 18, expanded ? 32 : 8), SmallVector<int64_t>(scalars, 1), {1, 1, 1});
     if (HasFailure())
       return;
     ++kernels;
@@ -486,10 +487,14 @@ TEST_P(ModelKernels, AtTheOrigin) {
 
 INSTANTIATE_TEST_SUITE_P(, ModelKernels,
                          testing::Combine(testing::Values("llama", "deepseek_v3"),
-                                          testing::Values("f32", "f16", "bf16", "q8", "q4")),
+                                          testing::Values("f32", "f16", "bf16", "q8", "q4"), testing::Values(false)),
                          [](const auto &info) {
                            return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
                          });
+INSTANTIATE_TEST_SUITE_P(Expanded, ModelKernels,
+                         testing::Combine(testing::Values("deepseek_v3"), testing::Values("f32", "q8"),
+                                          testing::Values(true)),
+                         [](const auto &info) { return std::string(std::get<1>(info.param)); });
 
 } // namespace
 } // namespace freeport
