@@ -1,6 +1,6 @@
-// The compiler half of the reference backend. It transforms nothing of portable kernels: what the lowering made is what is
-// interpreted, so that no pass can hide a mistake from the oracle. In `fast` numerics math.exp is the portable definition
-// here.
+// The compiler half of the reference backend. It transforms nothing of portable kernels: what the lowering made is what
+// is interpreted, so that no pass can hide a mistake from the oracle. In `fast` numerics math.exp is the portable
+// definition here.
 #include "compiler/offload/Backend.h"
 #include "dialects/kernel/Emit.h"
 

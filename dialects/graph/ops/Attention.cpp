@@ -150,30 +150,30 @@ LogicalResult AttentionOp::lower(LoweringContext &context) {
   float scale = getScale().convertToFloat();
   int64_t together = headsPerProgram(heads / keyHeads);
   int64_t tokens = context.schedule.prompts ? kQueriesTogether / together : 1;
-  auto function = context.kernel(
-      "attention_" + shape + place(query) + "_tile_" + Twine(tokens) + "x" + Twine(together) + "_scale_" +
-          Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
-      {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
-       context.f32Buffer()},
-      2, [&](Emit &e, ValueRange arguments) {
-        QueryRows io{tokens, together, {}, query, out, head, head, {}};
-        io.head = e.mul(e.programId(kernel::Dimension::y), e.index(together));
-        QueryTile tile = io.read(e, arguments[0], arguments[2], arguments[3], arguments[7]);
-        Value keyHead = e.mul(e.div(io.head, e.index(heads / keyHeads)), e.index(headElements));
-        auto base = [&](int64_t t, Value page) {
-          Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], io.rows[t], page);
-          return e.add(e.mul(physical, e.index(pageElements)), keyHead);
-        };
-        auto keys = [&](Value base, Value d) {
-          return e.toF32(e.loadLanes(arguments[1], e.add(base, e.mul(d, e.index(32)))));
-        };
-        auto values = [&](Value base, Value key, int64_t block) {
-          Value values = e.add(base, e.index(32 * head + 32 * block));
-          return e.toF32(e.loadLanes(arguments[1], e.add(values, e.mul(key, e.index(32 * blocks)))));
-        };
-        PageReader reader{blocks, {{head, keys}}, base, {}, values};
-        io.write(e, PageWalk(e, tile, scale, reader).run(), arguments[5]);
-      });
+  auto function =
+      context.kernel("attention_" + shape + place(query) + "_tile_" + Twine(tokens) + "x" + Twine(together) +
+                         "_scale_" + Twine::utohexstr(getScale().bitcastToAPInt().getZExtValue()),
+                     {context.f32Buffer(), stateType, context.i32Buffer(), context.i32Buffer(), context.i32Buffer(),
+                      context.f32Buffer()},
+                     2, [&](Emit &e, ValueRange arguments) {
+                       QueryRows io{tokens, together, {}, query, out, head, head, {}};
+                       io.head = e.mul(e.programId(kernel::Dimension::y), e.index(together));
+                       QueryTile tile = io.read(e, arguments[0], arguments[2], arguments[3], arguments[7]);
+                       Value keyHead = e.mul(e.div(io.head, e.index(heads / keyHeads)), e.index(headElements));
+                       auto base = [&](int64_t t, Value page) {
+                         Value physical = physicalPage(e, arguments[3], arguments[4], arguments[6], io.rows[t], page);
+                         return e.add(e.mul(physical, e.index(pageElements)), keyHead);
+                       };
+                       auto keys = [&](Value base, Value d) {
+                         return e.toF32(e.loadLanes(arguments[1], e.add(base, e.mul(d, e.index(32)))));
+                       };
+                       auto values = [&](Value base, Value key, int64_t block) {
+                         Value values = e.add(base, e.index(32 * head + 32 * block));
+                         return e.toF32(e.loadLanes(arguments[1], e.add(values, e.mul(key, e.index(32 * blocks)))));
+                       };
+                       PageReader reader{blocks, {{head, keys}}, base, {}, values};
+                       io.write(e, PageWalk(e, tile, scale, reader).run(), arguments[5]);
+                     });
   context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(heads / together)},
                    {query.buffer, state, positions, sequences, pageTable, out.buffer},
                    {context.tablePages(), query.rows}, Twine("attention ") + shape);

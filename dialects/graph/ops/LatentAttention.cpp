@@ -87,8 +87,7 @@ LatentLowering::LatentLowering(LatentAttentionOp op, LoweringContext &context)
       ropeKey(context.view(op.getRopeKey())), keyWeight(lookupParameter(op, op.getKeyWeightAttr())),
       valueWeight(lookupParameter(op, op.getValueWeightAttr())), heads(op.getHeads()), rope(ropeKey.width),
       rank(latent.width), head(query.width / heads), nope(head - rope), values(valueWeight.getShape()[1]),
-      columns(rank + rope), pitch(32 * blocksOf(columns)), pageElements(32 * pitch),
-      half(op.getStateFormat() == "f16"),
+      columns(rank + rope), pitch(32 * blocksOf(columns)), pageElements(32 * pitch), half(op.getStateFormat() == "f16"),
       element(half ? Type(Float16Type::get(context.context())) : Type(Float32Type::get(context.context()))),
       stateType(context.buffer(element)), scale(op.getScale().convertToFloat()),
       scaleBits(llvm::utohexstr(op.getScale().bitcastToAPInt().getZExtValue(), /*LowerCase=*/true)) {

@@ -1,5 +1,5 @@
-// The walk over pages of keys and values. The order of every sum is design.md §4's: scores by dimension, pages of 32 keys
-// with keys ascending, pages in order within a span of 32 pages, spans alike.
+// The walk over pages of keys and values. The order of every sum is design.md §4's: scores by dimension, pages of 32
+// keys with keys ascending, pages in order within a span of 32 pages, spans alike.
 #include "dialects/graph/ops/PageWalk.h"
 
 using namespace mlir;

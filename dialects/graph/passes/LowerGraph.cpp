@@ -1,6 +1,6 @@
 // The one pass that lowers every graph op, through the Lowerable interface: @step becomes a launch.program with a
-// variant each for one token, few and many (and long prompts, where latents are expanded for them), and kernels shared by
-// both layers and variants.
+// variant each for one token, few and many (and long prompts, where latents are expanded for them), and kernels shared
+// by both layers and variants.
 #include "dialects/graph/Lowering.h"
 
 #include "llvm/Support/Debug.h"
@@ -64,14 +64,13 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
     auto latents = step.getOps<LatentAttentionOp>();
     if (llvm::any_of(latents, [](LatentAttentionOp op) { return bool(op.getExpansionWeightAttr()); })) {
       classes.back().last = kExpandedTokens - 1;
-      classes.push_back(
-          {"long prompts", kExpandedTokens, kMaximumTokens, tokensPerTile[1], /*expandLatents=*/true});
+      classes.push_back({"long prompts", kExpandedTokens, kMaximumTokens, tokensPerTile[1], /*expandLatents=*/true});
     }
     for (const auto &tokens : classes) {
       auto variant = builder.create<launch::VariantOp>(step.getLoc(), tokens.first, tokens.last);
       variant.getBody().emplaceBlock();
-      LoweringContext context(module, variant,
-                              {tokens.tile, int64_t(weightRun), tokens.first >= kManyTokens, tokens.expandLatents, fast});
+      LoweringContext context(
+          module, variant, {tokens.tile, int64_t(weightRun), tokens.first >= kManyTokens, tokens.expandLatents, fast});
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;

@@ -1,5 +1,5 @@
-// math.exp, which `fast` numerics leaves to the target, becomes the portable definition: for targets that have no exp of
-// their own.
+// math.exp, which `fast` numerics leaves to the target, becomes the portable definition: for targets that have no exp
+// of their own.
 #include "dialects/kernel/Emit.h"
 
 using namespace mlir;

@@ -19,7 +19,8 @@ using Coefficients = std::array<int64_t, kSymbols + 2>;
 
 bool isEntries(AffineBinaryOpExpr product) {
   MLIRContext *context = product.getContext();
-  AffineExpr sequences = symbolExpression(context, Symbol::sequences), pages = symbolExpression(context, Symbol::tablePages);
+  AffineExpr sequences = symbolExpression(context, Symbol::sequences),
+             pages = symbolExpression(context, Symbol::tablePages);
   return product == sequences * pages || product == pages * sequences;
 }
 
@@ -96,7 +97,8 @@ struct PlanArena : PassWrapper<PlanArena, OperationPass<ModuleOp>> {
       }
       Coefficients size = {};
       if (!addTerms(allocate.getBytes().getExpression(), 1, size))
-        return allocate.emitOpError("expects a size linear in the symbols and in sequences * table_pages, got ") << allocate.getBytes();
+        return allocate.emitOpError("expects a size linear in the symbols and in sequences * table_pages, got ")
+               << allocate.getBytes();
       for (int64_t &coefficient : size)
         coefficient = (coefficient + 63) / 64 * 64;
       Slot *best = nullptr;
