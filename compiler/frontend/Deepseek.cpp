@@ -124,17 +124,19 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
         b.rmsNorm(b.columns(compressed, 0, rank), b.vector(attention + "kv_a_layernorm.weight", rank), kLatentEpsilon);
     std::string expand = attention + "kv_b_proj.weight";
     int64_t headRows = nope + valueSize;
-    SmallVector<Source> keyHeads, valueHeads;
+    SmallVector<Source> keyHeads, valueHeads, expansionHeads;
     // GGUF files may have the matrix cut in two, per head and absorbed already.
     bool cut = b.has(attention + "k_b_proj.0.weight");
     for (int64_t number = 0; number < heads; ++number) {
       if (cut) {
         std::string suffix = "." + std::to_string(number) + ".weight";
         keyHeads.push_back({attention + "k_b_proj" + suffix, rank, nope});
+        expansionHeads.push_back({attention + "k_b_proj" + suffix, rank, nope, 0, rank, /*transposed=*/true});
         valueHeads.push_back({attention + "v_b_proj" + suffix, valueSize, rank});
         continue;
       }
       keyHeads.push_back({expand, heads * headRows, rank, number * headRows, nope, /*transposed=*/true});
+      expansionHeads.push_back({expand, heads * headRows, rank, number * headRows, nope});
       valueHeads.push_back({expand, heads * headRows, rank, number * headRows + nope, valueSize});
     }
     Value attended = b.builder.create<graph::LatentAttentionOp>(
@@ -142,7 +144,8 @@ llvm::Expected<ImportedModel> importDeepseek(GraphBuilder &b, Version version) {
         b.bank(attention + "kv_b.key", keyHeads, latentFormat),
         b.bank(attention + "kv_b.value", valueHeads, latentFormat),
         b.builder.getStringAttr("layers." + std::to_string(layer)), b.builder.getStringAttr(b.stateFormat()),
-        b.builder.getI64IntegerAttr(heads), b.builder.getF32FloatAttr(scale));
+        b.builder.getI64IntegerAttr(heads), b.builder.getF32FloatAttr(scale),
+        b.isFast() ? b.bank(attention + "kv_b.expansion", expansionHeads, latentFormat) : FlatSymbolRefAttr());
     std::string out = attention + "o_proj.weight";
     x = b.linear(attended, Source{out, hidden, heads * valueSize}, biased, x);
     normed = b.rmsNorm(x, b.vector(prefix + "post_attention_layernorm.weight", hidden), epsilon);

@@ -16,6 +16,8 @@ struct ImportOptions {
   std::string weights = "q4";
   /// Block format of attention's keys, q8; "": as values are kept.
   std::string keys = {};
+  /// `fast` numerics: latent attention also gets the weight with which prompts expand keys.
+  bool fast = false;
 };
 
 struct ImportedModel {

@@ -38,6 +38,7 @@ public:
   void requireKnownQuantization();
   /// Whether the package's matrices will be integers with scales.
   bool isQuantized() const { return quantized; }
+  bool isFast() const { return options.fast; }
   llvm::StringRef stateFormat() const { return isQuantized() ? "f16" : "f32"; }
   /// Of attention's keys where it is not the state's: null, or q8.
   mlir::StringAttr keyFormat() {

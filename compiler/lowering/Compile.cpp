@@ -131,7 +131,8 @@ llvm::Error Compilation::run() {
   registerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
-  auto model = frontend::importCheckpoint(context, *checkpoint, {weights, options.cache_type_k});
+  const bool fast = numerics == "fast";
+  auto model = frontend::importCheckpoint(context, *checkpoint, {weights, options.cache_type_k, fast});
   if (!model)
     return model.takeError();
   ModuleOp module = *model->module;
@@ -147,7 +148,7 @@ llvm::Error Compilation::run() {
     return targets.takeError();
   TargetDescription description = targets->back().backend->describe();
   if (llvm::Error error =
-          runPasses(model->module, [&](OpPassManager &passes) { buildKernelStage(passes, description); }))
+          runPasses(model->module, [&](OpPassManager &passes) { buildKernelStage(passes, description, fast); }))
     return error;
   ended = endStage(module, 2, "kernel");
   if (!ended || *ended)

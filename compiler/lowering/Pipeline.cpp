@@ -8,8 +8,8 @@
 
 namespace freeport {
 
-void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target) {
-  passes.addPass(graph::createLowerGraphPass(target.weightRun, target.tokensPerTile));
+void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target, bool fast) {
+  passes.addPass(graph::createLowerGraphPass(target.weightRun, target.tokensPerTile, fast));
   passes.addPass(mlir::createCanonicalizerPass());
   passes.addPass(mlir::createCSEPass());
 }

@@ -5,8 +5,9 @@
 
 namespace freeport {
 
-/// graph -> kernel: kernels and a program over scratch memory without places.
-void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target);
+/// graph -> kernel: kernels and a program over scratch memory without places. In `fast` numerics kernels may use
+/// `math`.
+void buildKernelStage(mlir::OpPassManager &passes, const TargetDescription &target, bool fast = false);
 /// kernel -> launch: places in the arena, barriers.
 void buildLaunchStage(mlir::OpPassManager &passes);
 

@@ -3,22 +3,25 @@
 
 #include "compiler/lowering/Pipeline.h"
 #include "dialects/graph/Lowering.h"
-#include "dialects/kernel/Kernel.h"
+#include "dialects/kernel/Emit.h"
 #include "dialects/launch/Launch.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Transforms/Passes.h"
 
 namespace freeport {
 
 void registerDialects(mlir::DialectRegistry &registry) {
-  registry.insert<graph::GraphDialect, kernel::KernelDialect, launch::LaunchDialect, mlir::arith::ArithDialect,
-                  mlir::func::FuncDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect>();
+  registry
+      .insert<graph::GraphDialect, kernel::KernelDialect, launch::LaunchDialect, mlir::arith::ArithDialect,
+              mlir::func::FuncDialect, mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect>();
 }
 
 void registerPasses() {
   mlir::registerTransformsPasses();
-  mlir::registerPass([] { return graph::createLowerGraphPass(4, {4, 16}); });
+  mlir::registerPass([] { return graph::createLowerGraphPass(4, {4, 16}, /*fast=*/false); });
+  mlir::registerPass(kernel::createExpandMathPass);
   mlir::registerPass(launch::createPlanArenaPass);
   mlir::registerPass(launch::createInsertBarriersPass);
   mlir::PassPipelineRegistration<>("freeport-kernel-stage", "graph -> kernel, with the default schedule",

@@ -30,7 +30,8 @@ struct TargetDescription {
 };
 
 /// On a module of kernels: it may fuse and approximate (`fast` numerics), where nothing is said multiplications and
-/// additions round one by one. A backend may ignore it.
+/// additions round one by one. A backend may ignore it, but for `math.exp`, which only such kernels have: what has no
+/// exp of its own runs freeport-kernel-expand-math.
 constexpr llvm::StringLiteral kFastNumerics = "freeport.fast_numerics";
 
 class Backend {

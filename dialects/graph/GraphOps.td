@@ -193,18 +193,22 @@ def Graph_LatentAttentionOp : Graph_ComputeOp<"latent_attention"> {
     Each head of `query` has `nope` elements without position, then `rope` rotated ones. `q_latent[h] = key_weight[h] @
     q_nope[h]`; a score is `(q_latent . latent + q_rope . rope_key) * scale`; the result of head h is `value_weight[h] @
     (sum of p * latent)`. `key_weight` is a bank of heads x latent x nope, `value_weight` of heads x value x latent.
+    With `expansion_weight`, `key_weight` transposed, steps of many tokens may have keys `expansion_weight[h] @ latent` and
+    values `value_weight[h] @ latent` instead: the same in exact arithmetic, so only in `fast` numerics.
     Constraints:
     * (C1) the query's width is `heads * (nope + rope)`, with rope the width of `rope_key`.
     * (C2) `key_weight` is a bank of `heads` entries of `width(latent)` rows, f32 or bf16 or f16.
     * (C3) `value_weight` is a bank of `heads` entries of `width(latent)` inputs and `width(result) / heads` rows.
     * (C4) `state_format` is "f16" or "f32".
+    * (C5) `expansion_weight` is a bank of `heads` entries of `nope` rows and `width(latent)` inputs, f32 or bf16 or f16.
   }];
   let arguments = (ins Rows:$query, Rows:$latent, Rows:$rope_key, Integers:$positions, FlatSymbolRefAttr:$key_weight,
                        FlatSymbolRefAttr:$value_weight, StrAttr:$state, StrAttr:$state_format, I64Attr:$heads,
-                       F32Attr:$scale);
+                       F32Attr:$scale, OptionalAttr<FlatSymbolRefAttr>:$expansion_weight);
   let results = (outs Rows:$result);
   let assemblyFormat = [{
-    $query `,` $latent `,` $rope_key `,` $positions `key` $key_weight `value` $value_weight `state` $state $state_format
+    $query `,` $latent `,` $rope_key `,` $positions `key` $key_weight `value` $value_weight
+    (`expansion` $expansion_weight^)? `state` $state $state_format
     `heads` $heads `scale` $scale attr-dict `:` functional-type(operands, results)
   }];
   let hasVerifier = 1;

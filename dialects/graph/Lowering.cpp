@@ -42,7 +42,7 @@ AffineExpr LoweringContext::rowsOf(Value value) {
   for (Operation *op = value.getDefiningOp(); op;
        op = op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr)
     if (isa<SelectRowsOp>(op))
-      return symbolExpression(context(), launch::Symbol::logitRows);
+      return symbol(launch::Symbol::logitRows);
   return tokens();
 }
 
@@ -71,8 +71,8 @@ Value LoweringContext::state(StringRef name, int64_t pageBytes) {
 Value LoweringContext::input(StringRef name) {
   Value &value = memory[("input " + name).str()];
   if (!value) {
-    AffineExpr count = name == "logit_rows"   ? symbolExpression(context(), launch::Symbol::logitRows)
-                       : name == "page_table" ? symbolExpression(context(), launch::Symbol::sequences) * tablePages()
+    AffineExpr count = name == "logit_rows"   ? symbol(launch::Symbol::logitRows)
+                       : name == "page_table" ? symbol(launch::Symbol::sequences) * tablePages()
                                               : tokens();
     value = launches.create<launch::InputOp>(module.getLoc(), launch::BufferType::get(context()),
                                              launches.getStringAttr(name), launch::SizeAttr::get(context(), count * 4));
@@ -124,7 +124,7 @@ kernel::FuncOp LoweringContext::kernel(const Twine &name, ArrayRef<Type> memoryT
   types.append(scalars, kernels.getIndexType());
   auto function = kernels.create<kernel::FuncOp>(module.getLoc(), symbol, kernels.getFunctionType(types, {}));
   OpBuilder builder = OpBuilder::atBlockEnd(&function.getBody().front());
-  Emit emit(builder, module.getLoc());
+  Emit emit(builder, module.getLoc(), schedule.nativeExp);
   body(emit, function.getBody().getArguments());
   builder.create<kernel::ReturnOp>(module.getLoc());
   return function;

@@ -13,6 +13,8 @@ struct Schedule {
   int64_t tokensPerTile = 1; ///< tokens that one program of a linear works on
   int64_t weightRun = 1; ///< row blocks of an expert's gate that a single token's program reads before it reads up's
   bool prompts = false;  ///< tokens that follow each other are mostly of one sequence
+  bool expandLatents = false; ///< latent attentions that can are expanded
+  bool nativeExp = false;     ///< exp is the target's own
 };
 
 /// Rows of f32 in memory: row t's element i lies at element `t * pitch + offset + i`.
@@ -38,8 +40,9 @@ public:
   const Schedule schedule;
   mlir::MLIRContext *context() { return module.getContext(); }
   mlir::AffineExpr constant(int64_t value) { return mlir::getAffineConstantExpr(value, context()); }
-  mlir::AffineExpr tokens() { return launch::symbolExpression(context(), launch::Symbol::tokens); }
-  mlir::AffineExpr tablePages() { return launch::symbolExpression(context(), launch::Symbol::tablePages); }
+  mlir::AffineExpr symbol(launch::Symbol symbol) { return launch::symbolExpression(context(), symbol); }
+  mlir::AffineExpr tokens() { return symbol(launch::Symbol::tokens); }
+  mlir::AffineExpr tablePages() { return symbol(launch::Symbol::tablePages); }
 
   /// Memory of graph values.
   void bind(mlir::Value value, View view) { views[value] = view; }
@@ -99,7 +102,8 @@ private:
   llvm::StringMap<int64_t> recordStrides;
 };
 
-/// `tokensPerTile`: in steps of few and of many tokens.
-std::unique_ptr<mlir::Pass> createLowerGraphPass(int64_t weightRun, llvm::ArrayRef<int64_t> tokensPerTile);
+/// `tokensPerTile`: in steps of few and of many tokens. `fast`: exp is the target's own, which the portable definition
+/// may stand in for.
+std::unique_ptr<mlir::Pass> createLowerGraphPass(int64_t weightRun, llvm::ArrayRef<int64_t> tokensPerTile, bool fast);
 
 } // namespace freeport::graph

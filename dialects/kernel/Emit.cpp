@@ -213,6 +213,12 @@ Value Emit::round(Value x) {
 
 Value Emit::exp(Value x) {
   x = min(max(x, f32(-87.0f)), f32(87.0f));
+  if (nativeExp)
+    return builder.create<math::ExpOp>(location, x);
+  return portableExp(x);
+}
+
+Value Emit::portableExp(Value x) {
   Value n = round(mul(x, f32Bits(0x3FB8AA3B)));  // log2(e)
   Value r = sub(x, mul(n, f32Bits(0x3F318000))); // log(2), high part
   r = sub(r, mul(n, f32Bits(0xB95E8083)));       // log(2), low part

@@ -5,6 +5,7 @@
 #include "dialects/kernel/Kernel.h"
 
 #include "mlir/IR/Builders.h"
+#include "mlir/Pass/Pass.h"
 #include "llvm/ADT/STLFunctionalExtras.h"
 
 namespace freeport::kernel {
@@ -13,7 +14,9 @@ namespace freeport::kernel {
 /// splat.
 class Emit {
 public:
-  Emit(mlir::OpBuilder &builder, mlir::Location location) : builder(builder), location(location) {}
+  /// `nativeExp`: `exp` is math.exp, the target's own (`fast` numerics).
+  Emit(mlir::OpBuilder &builder, mlir::Location location, bool nativeExp = false)
+      : builder(builder), location(location), nativeExp(nativeExp) {}
 
   mlir::Value index(int64_t value);
   mlir::Value i32(int64_t value);
@@ -72,9 +75,11 @@ public:
 
   /// +0 where |x| < 2^-50, so that no product is subnormal.
   mlir::Value flush(mlir::Value x);
-  /// exp on [-87, 87], clamped outside: Cody and Waite's reduction, a polynomial of degree 7, scaling by integer
-  /// addition.
+  /// exp on [-87, 87], clamped outside.
   mlir::Value exp(mlir::Value x);
+  /// exp's portable definition for such arguments: Cody and Waite's reduction, a polynomial of degree 7, scaling by
+  /// integer addition.
+  mlir::Value portableExp(mlir::Value x);
   /// `1 / (1 + exp(-x))` and `x / (1 + exp(-x))`.
   mlir::Value sigmoid(mlir::Value x);
   mlir::Value silu(mlir::Value x);
@@ -102,6 +107,12 @@ private:
   mlir::Value greatestMagnitude(mlir::Value lanes);
   /// Splats the scalar one of a mixed pair.
   void match(mlir::Value &a, mlir::Value &b);
+
+  const bool nativeExp;
 };
+
+/// Replaces math.exp in `root` by the portable definition.
+void expandMath(mlir::Operation *root);
+std::unique_ptr<mlir::Pass> createExpandMathPass();
 
 } // namespace freeport::kernel

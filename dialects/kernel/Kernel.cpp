@@ -69,8 +69,8 @@ bool isKernelUpstreamOp(Operation *op) {
              arith::ShRSIOp, arith::MinSIOp, arith::MaxSIOp, arith::CmpIOp, arith::CmpFOp, arith::SelectOp,
              arith::AddFOp, arith::SubFOp, arith::MulFOp, arith::DivFOp, arith::NegFOp, arith::IndexCastOp,
              arith::SIToFPOp, arith::FPToSIOp, arith::ExtFOp, arith::TruncFOp, arith::ExtSIOp, arith::ExtUIOp,
-             arith::TruncIOp, arith::BitcastOp, vector::BroadcastOp, vector::ExtractOp, vector::InsertOp, scf::ForOp,
-             scf::IfOp, scf::YieldOp>(op);
+             arith::TruncIOp, arith::BitcastOp, math::ExpOp, vector::BroadcastOp, vector::ExtractOp, vector::InsertOp,
+             scf::ForOp, scf::IfOp, scf::YieldOp>(op);
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,7 +1,8 @@
 // The kernel dialect: programs for 32 lanes over blocks, the narrow waist that every backend sees.
 // A `kernel.func` runs once per point of a grid; its values are uniform scalars (`index`, i32, i1, f32) and lane vectors
 // `vector<...x32xT>`, whose leading dimensions are registers. Beside the ops below a kernel may use the closed list of
-// upstream ops in Kernel.cpp (`isKernelUpstreamOp`): arith, reshapes of vector, scf.for and scf.if on uniform values.
+// upstream ops in Kernel.cpp (`isKernelUpstreamOp`): arith, reshapes of vector, scf.for and scf.if on uniform values, and in
+// `fast` numerics math.exp, of arguments in [-87, 87].
 #ifndef FREEPORT_DIALECTS_KERNEL_KERNELOPS_TD
 #define FREEPORT_DIALECTS_KERNEL_KERNELOPS_TD
 
@@ -19,7 +20,7 @@ def Kernel_Dialect : Dialect {
   let summary = "32-lane programs over blocks: the narrow waist";
   let useDefaultTypePrinterParser = 1;
   let useDefaultAttributePrinterParser = 1;
-  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
+  let dependentDialects = ["::mlir::arith::ArithDialect", "::mlir::math::MathDialect", "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect"];
 }
 
 //===----------------------------------------------------------------------===//

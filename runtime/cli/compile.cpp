@@ -110,8 +110,9 @@ void add_compile(CLI::App &app, Action &action) {
                    "Format of the large matrices: q4, q8, f16, bf16, f32, or keep, each as it is stored (default: keep "
                    "for GGUF files, q4 for folders)");
   verb->add_option("--numerics", arguments->numerics,
-                   "portable: the same bits on every device; fast: devices may fuse multiplications with additions, so "
-                   "that bits differ (freeport compare tells how far)")
+                   "portable: the same bits on every device; fast: devices may fuse multiplications with additions and "
+                   "approximate exp, and long prompts expand latent attention, so that bits differ (freeport compare "
+                   "tells how far)")
       ->check(CLI::IsMember({"portable", "fast"}))
       ->capture_default_str();
   verb->add_option(

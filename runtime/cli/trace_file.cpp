@@ -14,7 +14,7 @@ namespace {
 constexpr int kStepRow = 0;
 
 nlohmann::json event(const std::string &name, uint64_t begin, uint64_t end, int row, nlohmann::json details) {
-  return {{"name", name}, {"ph", "X"},     {"ts", double(begin) / 1e3},   {"dur", double(end - begin) / 1e3},
+  return {{"name", name}, {"ph", "X"},  {"ts", double(begin) / 1e3}, {"dur", double(end - begin) / 1e3},
           {"pid", 1},     {"tid", row}, {"args", std::move(details)}};
 }
 

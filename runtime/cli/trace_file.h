@@ -12,8 +12,9 @@
 
 namespace freeport::cli {
 
-/// A step is an event, and so is what each thread did for each of its dispatches, with the kernel, and with the bytes and
-/// multiply-adds of all threads together. Written as steps come, so a long run needs no memory; `finish` makes the file whole.
+/// A step is an event, and so is what each thread did for each of its dispatches, with the kernel, and with the bytes
+/// and multiply-adds of all threads together. Written as steps come, so a long run needs no memory; `finish` makes the
+/// file whole.
 class TraceFile {
 public:
   /// kIo where `path` cannot be written.
@@ -34,8 +35,8 @@ private:
   std::FILE *file_;
   const package::Manifest &manifest_;
   bool failed_ = false;
-  std::chrono::steady_clock::time_point start_{}; ///< of the first step
-  std::set<uint32_t> threads_; ///< whose rows have names
+  std::chrono::steady_clock::time_point start_{};                       ///< of the first step
+  std::set<uint32_t> threads_;                                          ///< whose rows have names
   std::map<std::pair<size_t, size_t>, std::vector<DispatchWork>> work_; ///< by tokens and logit rows of a step
 };
 

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -41,10 +42,12 @@ std::vector<uint32_t> inputs() {
   return bits;
 }
 
-TEST(PortableMath, ExpEqualsTheKernels) {
+/// A kernel @k of `exp`, a program for each 32 elements.
+OwningOpRef<ModuleOp> expKernel(MLIRContext &context, bool native) {
   DialectRegistry registry;
   registerDialects(registry);
-  MLIRContext context(registry);
+  context.appendDialectRegistry(registry);
+  context.loadAllAvailableDialects();
   OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(R"(
     kernel.func @k(%x: !kernel.buffer<f32>, %y: !kernel.buffer<f32>) {
       %p = kernel.program_id x
@@ -55,12 +58,16 @@ TEST(PortableMath, ExpEqualsTheKernels) {
       kernel.return
     })",
                                                              &context);
-  ASSERT_TRUE(module);
-  module->walk([](kernel::StoreLanesOp store) {
+  module->walk([&](kernel::StoreLanesOp store) {
     OpBuilder builder(store);
-    store.getValueMutable().assign(kernel::Emit(builder, store.getLoc()).exp(store.getValue()));
+    store.getValueMutable().assign(kernel::Emit(builder, store.getLoc(), native).exp(store.getValue()));
   });
+  return module;
+}
 
+TEST(PortableMath, ExpEqualsTheKernels) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  OwningOpRef<ModuleOp> module = expKernel(context, /*native=*/false);
   const std::vector<uint32_t> bits = inputs();
   ASSERT_GT(bits.size(), 700000u);
   for (const std::unique_ptr<Backend> &backend : backends())
@@ -79,6 +86,34 @@ TEST(PortableMath, ExpEqualsTheKernels) {
         if (!signalling) {
           ASSERT_EQ(found[i], std::bit_cast<uint32_t>(portable_exp(std::bit_cast<float>(bits[i]))))
               << backend->name().str() << ": exp of bits " << std::hex << bits[i];
+        }
+      }
+    }
+}
+
+/// exp of `fast` numerics: near, and on the reference the portable one.
+TEST(PortableMath, NativeExpIsNear) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  OwningOpRef<ModuleOp> module = expKernel(context, /*native=*/true);
+  (*module)->setAttr(kFastNumerics, UnitAttr::get(&context));
+  std::vector<float> x;
+  for (int i = -100 * 512; i < 100 * 512; ++i) // beyond the clamp as well
+    x.push_back(static_cast<float>(i) / 512 + 1.0f / 30000);
+  for (const std::unique_ptr<Backend> &backend : backends())
+    for (const std::string &profile : backend->profiles()) {
+      std::vector<std::vector<char>> buffers(2, std::vector<char>(x.size() * 4));
+      std::memcpy(buffers[0].data(), x.data(), buffers[0].size());
+      auto ran = runKernel(*backend, profile, *module, "k", buffers, {}, {static_cast<int64_t>(x.size() / 32), 1, 1});
+      ASSERT_TRUE(static_cast<bool>(ran)) << llvm::toString(ran.takeError());
+      std::vector<float> found(x.size());
+      std::memcpy(found.data(), buffers[1].data(), buffers[1].size());
+      for (size_t i = 0; *ran && i < x.size(); ++i) {
+        const double clamped = std::clamp(x[i], -87.0f, 87.0f), expected = std::exp(clamped);
+        // As much as Vulkan allows: 3 + 2 |x| units in the last place.
+        ASSERT_NEAR(found[i] / expected, 1, (3 + 2 * std::abs(clamped)) * 0x1p-23)
+            << backend->name().str() << " " << profile << ": exp of " << x[i];
+        if (backend->name() == "reference") {
+          ASSERT_EQ(found[i], portable_exp(x[i]));
         }
       }
     }

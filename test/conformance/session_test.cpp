@@ -53,8 +53,9 @@ namespace fs = std::filesystem;
 class Packages {
 public:
   ~Packages() { fs::remove_all(folder_); }
-  std::string operator()(const std::string &model, const std::string &weights, const std::string &keys = "") {
-    std::string &path = paths_[model + weights + keys];
+  std::string operator()(const std::string &model, const std::string &weights, const std::string &keys = "",
+                         const std::string &numerics = "portable") {
+    std::string &path = paths_[model + weights + keys + numerics];
     if (!path.empty())
       return path;
     fs::create_directories(folder_);
@@ -64,11 +65,11 @@ public:
     std::string targets;
     for (const fp_device_api *api : device_apis())
       targets += std::string(targets.empty() ? "" : ",") + api->name;
-    const std::string output = (folder_ / (model + "-" + weights + keys + ".port")).string();
+    const std::string output = (folder_ / (model + "-" + weights + keys + "-" + numerics + ".port")).string();
     const fp_compile_options options = {.checkpoint = checkpoint.c_str(),
                                         .output = output.c_str(),
                                         .weights = weights.c_str(),
-                                        .numerics = "portable",
+                                        .numerics = numerics.c_str(),
                                         .cache_type_k = keys.c_str(),
                                         .targets = targets.c_str(),
                                         .dump_stages = nullptr,
@@ -258,6 +259,50 @@ INSTANTIATE_TEST_SUITE_P(Models, SessionBits, testing::ValuesIn(cases()), [](con
   const Case &each = info.param;
   return each.model + "_" + each.weights + "_" + each.device + (each.keys.empty() ? "" : "_keys_" + each.keys);
 });
+
+/// Fast numerics expand latents in steps of 128 tokens or more: here of three sequences with contexts of their own, two
+/// of which share pages, while the table's row of the third is longer than what it has reached.
+TEST(Session, SeveralSequencesOfAStepAreExpanded) {
+  for (const char *device : {"reference", "cpu"}) {
+    auto model = open(packages("deepseek_v3", "f32", "", "fast"), device);
+    auto portable = open(packages("deepseek_v3", "f32"), "cpu");
+    SessionOptions options;
+    options.sequences = 3;
+    options.logit_rows = 3;
+    options.context = 256;
+    auto session = session_of(model, options);
+    const auto prefix = tokens_of(1, 150, vocabulary_of(*model));
+    const int32_t first = *session->add();
+    ASSERT_TRUE(session->feed(first, prefix, 0, true, nullptr, nullptr).ok());
+    const int32_t sequences[] = {first, *session->fork(first), *session->add()};
+    const std::vector<int32_t> added[] = {tokens_of(2, 70, vocabulary_of(*model)),
+                                          tokens_of(3, 50, vocabulary_of(*model)),
+                                          tokens_of(4, 40, vocabulary_of(*model))};
+    std::vector<Row> rows; // in turns
+    for (size_t i = 0; i < 70; ++i)
+      for (size_t number = 0; number < 3; ++number)
+        if (i < added[number].size())
+          rows.push_back({added[number][i], sequences[number], i + 1 == added[number].size()});
+    ASSERT_EQ(rows.size(), 160u);
+    expect_step(*session, rows);
+    size_t found = 0;
+    for (const Row &row : rows) {
+      if (!row.logits)
+        continue;
+      const auto number = size_t(std::find(std::begin(sequences), std::end(sequences), row.sequence) - sequences);
+      std::vector<int32_t> all = number == 2 ? std::vector<int32_t>() : prefix;
+      all.insert(all.end(), added[number].begin(), added[number].end());
+      const Logits expected = alone(portable, all, 100);
+      const auto logits = session->logits(found++);
+      float error = 0;
+      for (size_t i = 0; i < logits.size(); ++i)
+        error = std::max(error, std::abs(logits[i] - (expected.end() - ptrdiff_t(logits.size()))[ptrdiff_t(i)]));
+      EXPECT_GT(error, 0) << device << ", sequence " << number;
+      EXPECT_LT(error, 3e-4) << device << ", sequence " << number;
+    }
+    EXPECT_EQ(found, 3u);
+  }
+}
 
 TEST(Session, AFailedStepChangesNothing) {
   auto model = open(packages("llama", "q4"), "cpu");

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gguf_files
-from command import ROOT, SCRATCH, checkpoint, freeport, golden, logits, package, succeed
+from command import NATIVE_CPU, ROOT, SCRATCH, checkpoint, freeport, golden, logits, package, succeed
 from reference_models import read_safetensors
 
 DATA = ROOT / "test/data/gguf"
@@ -104,6 +104,16 @@ def test_same_bits_as_the_folder(name, architecture, cut, tmp_path):
     ids = np.arange(40) * 7 % 50
     found, expected = logits(output, ids), logits(package(name, "f32"), ids)
     assert np.array_equal(found.view(np.uint32), expected.view(np.uint32))
+
+
+def test_matrices_cut_in_two_expand_the_same_keys(tmp_path):
+    """In fast numerics, whose prompts need the absorbed matrix the other way around."""
+    path = write(tmp_path, *gguf_files.from_folder(checkpoint("deepseek_v3"), "deepseek2", True))
+    options = ("--weights", "f32", "--numerics", "fast", "--target", NATIVE_CPU)
+    succeed("compile", path, "-o", tmp_path / "cut.port", *options)
+    succeed("compile", checkpoint("deepseek_v3"), "-o", tmp_path / "whole.port", *options)
+    ids = np.arange(140) * 7 % 50
+    np.testing.assert_array_equal(logits(tmp_path / "cut.port", ids), logits(tmp_path / "whole.port", ids))
 
 
 @pytest.mark.parametrize("name", ["llama", "llama_tied"])

@@ -86,8 +86,9 @@ Value Machine::intrinsic(StringRef name, Type result, ValueRange operands) {
 }
 
 SmallVector<Value> Machine::choose(Value condition, Branch yes, Branch no) {
-  auto op = create<scf::IfOp>(condition, [&](OpBuilder &, Location) { create<scf::YieldOp>(yes()); },
-                              [&](OpBuilder &, Location) { create<scf::YieldOp>(no()); });
+  auto op = create<scf::IfOp>(
+      condition, [&](OpBuilder &, Location) { create<scf::YieldOp>(yes()); },
+      [&](OpBuilder &, Location) { create<scf::YieldOp>(no()); });
   return SmallVector<Value>(op.getResults());
 }
 

@@ -40,6 +40,7 @@ private:
   void lower(ArgmaxOp op);
   Value lower(ScanOp op);
   Value lower(UnpackOp op);
+  Value lower(math::ExpOp op);
 
   Value combine(ReduceKind kind, Value a, Value b);
   /// Addresses of `pointer`'s elements base + offsets[lane].
@@ -87,7 +88,7 @@ LogicalResult KernelLowering::run() {
 
   SmallVector<Operation *> operations;
   lowered.walk<WalkOrder::PreOrder>([&](Operation *op) {
-    if (isa<KernelDialect>(op->getDialect()))
+    if (isa<KernelDialect>(op->getDialect()) || isa<math::ExpOp>(op))
       operations.push_back(op);
   });
   for (Operation *op : operations) {
@@ -114,7 +115,7 @@ void KernelLowering::lower(Operation *op) {
         int64_t width = local.getBuffer().getType().getElementType().getIntOrFloatBitWidth() / 8;
         pointers[local.getBuffer()] = m.stack(width * local.getElements());
       })
-      .Case<LoadOp, LoadLanesOp, GatherOp, kernel::BroadcastOp, ReduceOp, ScanOp, UnpackOp>(
+      .Case<LoadOp, LoadLanesOp, GatherOp, kernel::BroadcastOp, ReduceOp, ScanOp, UnpackOp, math::ExpOp>(
           [&](auto typed) { replace(lower(typed)); })
       .Case<StoreOp, StoreLanesOp, ScatterOp, StageOp, StoreGroupOp, ArgmaxOp>([&](auto typed) { lower(typed); })
       .Case<SqrtOp>([&](SqrtOp root) { replace(m.create<LLVM::SqrtOp>(root.getValue())); })
@@ -286,6 +287,36 @@ void KernelLowering::lower(StoreGroupOp op) {
   Value scale = m.address(m.address(record, m.multiply(group, m.i64(4))), kQuantum * type.getGroups());
   m.store(op.getScale(), scale);
   m.store(op.getSum(), m.address(scale, 4 * type.getGroups()));
+}
+
+//===----------------------------------------------------------------------===//
+// exp of `fast` numerics
+//===----------------------------------------------------------------------===//
+
+/// For arguments in [-87, 87]: 2^(x log2 e) as 2^n times a polynomial (minimax, degree 5) on [-1/2, 1/2]. The sum with
+/// 1.5 * 2^23 rounds to n and leaves it in the low bits, where it is shifted into the exponent. Off by at most 1.5e-6.
+Value KernelLowering::lower(math::ExpOp op) {
+  Value x = op.getOperand();
+  auto vector = dyn_cast<VectorType>(x.getType());
+  auto constant = [&](uint32_t bits) -> Value {
+    auto value = builder.getFloatAttr(m.f32(), APFloat(APFloat::IEEEsingle(), APInt(32, bits)));
+    if (vector)
+      return m.create<arith::ConstantOp>(DenseElementsAttr::get(vector, value.getValue()));
+    return m.create<arith::ConstantOp>(value);
+  };
+  auto fused = [&](Value a, Value b, Value c) -> Value { return m.create<LLVM::FMAOp>(a, b, c); };
+  Value log2e = constant(0x3FB8AA3B), shift = constant(0x4B400000);
+  Value shifted = fused(x, log2e, shift);
+  Value n = m.create<arith::SubFOp>(shifted, shift);
+  Value rest = fused(x, log2e, m.create<arith::NegFOp>(n));
+  Value p = constant(0x3AAE0473);
+  for (uint32_t bits : {0x3C1E8629u, 0x3D635B72u, 0x3E75FC8Cu, 0x3F317214u, 0x3F800000u})
+    p = fused(p, rest, constant(bits));
+  Type integer = builder.getI32Type();
+  Value places = vector ? m.splatConstant(vector.clone(integer), 23) : m.i32(23);
+  integer = vector ? Type(vector.clone(integer)) : integer;
+  Value exponent = m.create<arith::ShLIOp>(m.bitcast(shifted, integer), places);
+  return m.bitcast(m.add(m.bitcast(p, integer), exponent), x.getType());
 }
 
 //===----------------------------------------------------------------------===//

@@ -7,21 +7,24 @@
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-dotprod | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod | FileCheck %s --check-prefix=DOTPROD --implicit-check-not=smmla --implicit-check-not=fmla
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-i8mm | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod,+i8mm | FileCheck %s --check-prefix=I8MM --implicit-check-not=fmla
 
-// One token prefetches where the loader set a distance, a record of 576 bytes at a time; more tokens do not.
+// One token has two loops: where the loader set a distance, one that prefetches a record of 576 bytes at a time, and one
+// that does not. More tokens do not prefetch.
 // V3-LABEL: one_token:
+// V3-COUNT-9: prefetcht1
 // V3: vpmaddubsw {{.+}}, %ymm{{[0-9]+}}
 // V3: vpmaddwd {{.+}}, %ymm{{[0-9]+}}
-// V3-COUNT-9: prefetcht1
+// V3: vpmaddwd {{.+}}, %ymm{{[0-9]+}}
+// V3-NOT: prefetcht1
 // AVXVNNI-LABEL: one_token:
 // AVXVNNI: {vex} vpdpbusd {{.+}}, %ymm{{[0-9]+}}
 // V4-LABEL: one_token:
 // V4-NOT: vpdpbusd {{.+}}, %zmm
 // V4: vpdpbusd {{.+}}, %ymm{{[0-9]+}}
 // NEON-LABEL: one_token:
+// NEON: prfm pldl2keep
 // NEON: smull v{{[0-9]+}}.8h, v{{[0-9]+}}.8b, v{{[0-9]+}}.8b
 // NEON: smlal2 v{{[0-9]+}}.8h, v{{[0-9]+}}.16b, v{{[0-9]+}}.16b
 // NEON: addp v{{[0-9]+}}.4s
-// NEON: prfm pldl2keep
 // DOTPROD-LABEL: one_token:
 // DOTPROD: sdot v{{[0-9]+}}.4s, v{{[0-9]+}}.16b, v{{[0-9]+}}.4b[0]
 // DOTPROD: sdot v{{[0-9]+}}.4s, v{{[0-9]+}}.16b, v{{[0-9]+}}.4b[3]

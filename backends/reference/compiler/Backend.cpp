@@ -1,6 +1,8 @@
-// The compiler half of the reference backend. It transforms nothing: what the lowering made is what is interpreted, so
-// that no pass can hide a mistake from the oracle.
+// The compiler half of the reference backend. It transforms nothing of portable kernels: what the lowering made is what
+// is interpreted, so that no pass can hide a mistake from the oracle. In `fast` numerics math.exp is the portable
+// definition here.
 #include "compiler/offload/Backend.h"
+#include "dialects/kernel/Emit.h"
 
 #include "backends/reference/bytecode_generated.h"
 #include "backends/reference/compiler/Serialize.h"
@@ -19,11 +21,15 @@ public:
     if (!function)
       return llvm::createStringError("reference: expects a kernel.func, got " +
                                      operation->getName().getStringRef().str());
-    return reference::checkFunction(function);
+    mlir::OwningOpRef<kernel::FuncOp> expanded(function.clone());
+    kernel::expandMath(*expanded);
+    return reference::checkFunction(*expanded);
   }
 
   std::vector<std::string> profiles() const override { return {"bytecode"}; }
-  void buildPipeline(mlir::OpPassManager &, llvm::StringRef) const override {}
+  void buildPipeline(mlir::OpPassManager &passes, llvm::StringRef) const override {
+    passes.addPass(kernel::createExpandMathPass());
+  }
 
   llvm::Expected<Executable> serialize(mlir::ModuleOp module, llvm::StringRef) const override {
     llvm::Expected<std::vector<char>> content = reference::serializeModule(module);

@@ -88,6 +88,7 @@ Value KernelLowering::floating(Operation &op, ArrayRef<Value> v) {
       .Case<arith::DivFOp>([&](auto) { return m.divide(v[0], v[1]); })
       .Case<arith::NegFOp>([&](auto) { return m.negate(v[0]); })
       .Case<SqrtOp>([&](auto) { return m.squareRoot(v[0]); })
+      .Case<math::ExpOp>([&](auto) { return m.create<spirv::GLExpOp>(v[0]); })
       .Case<arith::CmpFOp>([&](arith::CmpFOp compare) { return compareFloats(compare.getPredicate(), v[0], v[1]); })
       .Default([](Operation *) { return Value(); });
 }
@@ -138,7 +139,7 @@ bool KernelLowering::lowerArithmetic(Operation &op) {
     Value value;
     if (isa<arith::SelectOp>(op))
       value = m.select(v[0], v[1], v[2]);
-    else if (op.getNumOperands() == 1 && !isa<arith::NegFOp, SqrtOp>(op))
+    else if (op.getNumOperands() == 1 && !isa<arith::NegFOp, SqrtOp, math::ExpOp>(op))
       value = convert(op, from, to, v[0]);
     else if (from.isF32())
       value = floating(op, v);

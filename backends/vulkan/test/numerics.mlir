@@ -73,3 +73,18 @@ kernel.func @control(%x: !kernel.buffer<f32>, %y: !kernel.buffer<i32>, %n: index
   kernel.store %k, %y[%c0] : i32, !kernel.buffer<i32>
   kernel.return
 }
+
+// -----
+
+// exp of `fast` numerics is the device's own.
+// CHECK-LABEL: spirv.module @exp
+// CHECK-COUNT-2: spirv.GL.Exp %{{.+}} : f32
+kernel.func @exp(%x: !kernel.buffer<f32>, %at: index) {
+  %v = kernel.load_lanes %x[%at] : !kernel.buffer<f32> -> vector<32xf32>
+  %e = math.exp %v : vector<32xf32>
+  kernel.store_lanes %e, %x[%at] : vector<32xf32>, !kernel.buffer<f32>
+  %s = kernel.load %x[%at] : !kernel.buffer<f32> -> f32
+  %f = math.exp %s : f32
+  kernel.store %f, %x[%at] : f32, !kernel.buffer<f32>
+  kernel.return
+}

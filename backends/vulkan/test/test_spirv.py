@@ -50,9 +50,9 @@ def validate(folder, environment):
 @pytest.mark.parametrize("name", ["llama", "qwen3_moe", "deepseek_v3", "tiny-moe"])
 def test_every_module_is_valid(name, tmp_path):
     found = {target: set() for target in ENVIRONMENTS}
-    for weights in ("f32", "f16", "bf16", "q8", "q4"):
+    for weights, numerics in (*((weights, "portable") for weights in ("f32", "f16", "bf16", "q8", "q4")), ("q8", "fast")):
         path = tmp_path / "model.port"
-        succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", "vulkan")
+        succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--numerics", numerics, "--target", "vulkan")
         content = path.read_bytes()
         for executable in json.loads(succeed("inspect", path, "--json").stdout)["executables"]:
             if executable["backend"] == "vulkan":

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "test/models"))
 
 import random_models  # noqa: E402
 from command import NATIVE_CPU, GOLDEN, SCRATCH, checkpoint, freeport, key_options, logits, succeed  # noqa: E402
+from reference_models import ReferenceModel  # noqa: E402
 
 IN_EVERY_FORMAT = ("llama", "deepseek_v3", "tiny-moe")
 SHIPPED = (*GOLDEN, "tiny-moe")
@@ -56,6 +57,17 @@ def test_same_bits(name, weights, keys):
         found = logits(path, ids, "vulkan", chunk=chunk)
         wrong = np.argwhere((found.view(np.uint32) != expected.view(np.uint32)).any(-1)).ravel()
         assert wrong.size == 0, f"chunk {chunk}: tokens {wrong.tolist()} differ from the cpu device's"
+
+
+@pytest.mark.parametrize("name", ["deepseek_v2", "deepseek_v3", "tiny-moe"])
+def test_fast_numerics_stay_near_the_judge(name, tmp_path):
+    """With the device's own exp, and latents expanded in the step of 150 tokens."""
+    ids = [*prompt(name), *reversed(prompt(name)), *prompt(name), *prompt(name)]
+    succeed("compile", checkpoint(name), "-o", tmp_path / "fast.port", "--weights", "f32", "--numerics", "fast",
+            "--target", "vulkan")
+    expected = ReferenceModel(checkpoint(name)).logits(ids)
+    found = logits(tmp_path / "fast.port", ids, "vulkan", chunk=150)
+    assert np.abs(found - expected).max() < 1e-4 * expected.std()
 
 
 @pytest.mark.parametrize("name, weights, keys", [

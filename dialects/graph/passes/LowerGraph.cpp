@@ -1,5 +1,6 @@
 // The one pass that lowers every graph op, through the Lowerable interface: @step becomes a launch.program with a
-// variant each for one token, few and many, and kernels shared by both layers and variants.
+// variant each for one token, few and many (and long prompts, where latents are expanded for them), and kernels shared
+// by both layers and variants.
 #include "dialects/graph/Lowering.h"
 
 #include "llvm/Support/Debug.h"
@@ -15,14 +16,18 @@ namespace {
 constexpr int64_t kMaximumTokens = 512;
 /// Many tokens begin here: enough for two of their tiles.
 constexpr int64_t kManyTokens = 32;
+/// From here on latent attention is expanded where it may be: what each token saves outweighs the expansion of even a
+/// deep context (docs/decisions/0012-fast-numerics.md).
+constexpr int64_t kExpandedTokens = 128;
 
 struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(LowerGraph)
   LowerGraph() = default;
   LowerGraph(const LowerGraph &other) : PassWrapper(other) {}
-  LowerGraph(int64_t run, ArrayRef<int64_t> tiles) {
+  LowerGraph(int64_t run, ArrayRef<int64_t> tiles, bool isFast) {
     weightRun = run;
     tokensPerTile = tiles;
+    fast = isFast;
   }
   StringRef getArgument() const override { return DEBUG_TYPE; }
   StringRef getDescription() const override { return "Lower @step to kernels and a launch.program"; }
@@ -33,6 +38,7 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
                                     llvm::cl::desc("Tokens that a program works on in steps of few and of many")};
   Option<int64_t> weightRun{*this, "weight-run", llvm::cl::init(1),
                             llvm::cl::desc("Row blocks of an expert's gate that a single token reads before up's")};
+  Option<bool> fast{*this, "fast", llvm::cl::init(false), llvm::cl::desc("Fast numerics: exp is the target's own")};
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -47,16 +53,24 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
       module.emitError("expects two numbers of tokens per tile, got ") << tokensPerTile.size();
       return signalPassFailure();
     }
-    const struct {
+    struct TokenClass {
       const char *name;
       int64_t first, last, tile;
-    } classes[] = {{"one token", 1, 1, 1},
-                   {"few tokens", 2, kManyTokens - 1, tokensPerTile[0]},
-                   {"many tokens", kManyTokens, kMaximumTokens, tokensPerTile[1]}};
+      bool expandLatents = false;
+    };
+    SmallVector<TokenClass> classes = {{"one token", 1, 1, 1},
+                                       {"few tokens", 2, kManyTokens - 1, tokensPerTile[0]},
+                                       {"many tokens", kManyTokens, kMaximumTokens, tokensPerTile[1]}};
+    auto latents = step.getOps<LatentAttentionOp>();
+    if (llvm::any_of(latents, [](LatentAttentionOp op) { return bool(op.getExpansionWeightAttr()); })) {
+      classes.back().last = kExpandedTokens - 1;
+      classes.push_back({"long prompts", kExpandedTokens, kMaximumTokens, tokensPerTile[1], /*expandLatents=*/true});
+    }
     for (const auto &tokens : classes) {
       auto variant = builder.create<launch::VariantOp>(step.getLoc(), tokens.first, tokens.last);
       variant.getBody().emplaceBlock();
-      LoweringContext context(module, variant, {tokens.tile, int64_t(weightRun), tokens.first >= kManyTokens});
+      LoweringContext context(
+          module, variant, {tokens.tile, int64_t(weightRun), tokens.first >= kManyTokens, tokens.expandLatents, fast});
       for (Operation &op : step.getBody().front()) {
         if (isa<func::ReturnOp>(op))
           continue;
@@ -76,8 +90,8 @@ struct LowerGraph : PassWrapper<LowerGraph, OperationPass<ModuleOp>> {
 
 } // namespace
 
-std::unique_ptr<Pass> createLowerGraphPass(int64_t weightRun, ArrayRef<int64_t> tokensPerTile) {
-  return std::make_unique<LowerGraph>(weightRun, tokensPerTile);
+std::unique_ptr<Pass> createLowerGraphPass(int64_t weightRun, ArrayRef<int64_t> tokensPerTile, bool fast) {
+  return std::make_unique<LowerGraph>(weightRun, tokensPerTile, fast);
 }
 
 } // namespace freeport::graph

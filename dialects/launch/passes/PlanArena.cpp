@@ -1,4 +1,5 @@
-// Gives every launch.allocate a place in one arena. A place is a slot whose size is a polynomial c0 + c1 * tokens + …;
+// Gives every launch.allocate a place in one arena. A place is a slot whose size is a polynomial c0 + c1 * tokens + … +
+// c5 * sequences * table_pages, the entries of the page table;
 // a buffer may use a slot that is free over its lifetime, and the slot grows coefficient by coefficient to hold it.
 // Offsets are sums of slot sizes, so that one plan is right for every number of tokens.
 #include "dialects/launch/Launch.h"
@@ -13,8 +14,15 @@ using namespace mlir;
 namespace freeport::launch {
 namespace {
 
-/// Coefficients of a size: the constant, then one for each symbol.
-using Coefficients = std::array<int64_t, kSymbols + 1>;
+/// Coefficients of a size: the constant, one for each symbol, and one for the entries of the page table.
+using Coefficients = std::array<int64_t, kSymbols + 2>;
+
+bool isEntries(AffineBinaryOpExpr product) {
+  MLIRContext *context = product.getContext();
+  AffineExpr sequences = symbolExpression(context, Symbol::sequences),
+             pages = symbolExpression(context, Symbol::tablePages);
+  return product == sequences * pages || product == pages * sequences;
+}
 
 /// Adds an upper bound of factor * expression, exact but for ceiling divisions; false for what is not linear.
 bool addTerms(AffineExpr expression, int64_t factor, Coefficients &sum) {
@@ -31,6 +39,10 @@ bool addTerms(AffineExpr expression, int64_t factor, Coefficients &sum) {
     return false;
   if (expression.getKind() == AffineExprKind::Add)
     return addTerms(binary.getLHS(), factor, sum) && addTerms(binary.getRHS(), factor, sum);
+  if (isEntries(binary)) {
+    sum[1 + kSymbols] += factor;
+    return true;
+  }
   auto constant = dyn_cast<AffineConstantExpr>(binary.getRHS());
   if (!constant)
     return false;
@@ -53,6 +65,9 @@ AffineExpr toExpression(MLIRContext *context, const Coefficients &coefficients) 
   for (unsigned number = 0; number < kSymbols; ++number)
     if (coefficients[1 + number])
       sum = sum + symbolExpression(context, static_cast<Symbol>(number)) * coefficients[1 + number];
+  if (coefficients[1 + kSymbols])
+    sum = sum + symbolExpression(context, Symbol::sequences) * symbolExpression(context, Symbol::tablePages) *
+                    coefficients[1 + kSymbols];
   return sum;
 }
 
@@ -82,7 +97,8 @@ struct PlanArena : PassWrapper<PlanArena, OperationPass<ModuleOp>> {
       }
       Coefficients size = {};
       if (!addTerms(allocate.getBytes().getExpression(), 1, size))
-        return allocate.emitOpError("expects a size linear in the symbols, got ") << allocate.getBytes();
+        return allocate.emitOpError("expects a size linear in the symbols and in sequences * table_pages, got ")
+               << allocate.getBytes();
       for (int64_t &coefficient : size)
         coefficient = (coefficient + 63) / 64 * 64;
       Slot *best = nullptr;
