@@ -89,6 +89,33 @@ llvm::Error PackageWriter::write(uint64_t offset, const void *bytes, size_t size
   return llvm::Error::success();
 }
 
+/// Pieces of 2 MiB at multiples of 2 MiB: the page cache then holds them as large pages, where whoever runs the package
+/// right after meets them (docs/performance.md).
+static constexpr uint64_t kPieceBytes = uint64_t(2) << 20;
+
+llvm::Error PackageWriter::append(uint64_t offset, llvm::ArrayRef<uint8_t> bytes) {
+  if (pending.empty())
+    pendingOffset = offset;
+  pending.resize(offset - pendingOffset);
+  while (!bytes.empty()) {
+    size_t count = std::min<uint64_t>(kPieceBytes - (pendingOffset + pending.size()) % kPieceBytes, bytes.size());
+    pending.insert(pending.end(), bytes.begin(), bytes.begin() + count);
+    bytes = bytes.drop_front(count);
+    if ((pendingOffset + pending.size()) % kPieceBytes == 0)
+      if (llvm::Error error = flush())
+        return error;
+  }
+  return llvm::Error::success();
+}
+
+llvm::Error PackageWriter::flush() {
+  if (llvm::Error error = write(pendingOffset, pending.data(), pending.size()))
+    return error;
+  pendingOffset += pending.size();
+  pending.clear();
+  return llvm::Error::success();
+}
+
 namespace {
 
 /// Reads floats of one entry's rows, wherever its pieces lie.
@@ -233,6 +260,8 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       }
     }
   }
+  // As they lie in the file, which keeps each parameter's order, that of its checksum.
+  llvm::sort(chunks, [](const Chunk &left, const Chunk &right) { return left.offset < right.offset; });
   std::vector<XXH3_state_t *> hashes(plans.size());
   for (XXH3_state_t *&hash : hashes) {
     hash = XXH3_createState();
@@ -287,7 +316,7 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       const Chunk &chunk = chunks[first + number];
       if (!problems[number].empty())
         return createStringError(problems[number]);
-      if (llvm::Error error = write(chunk.offset, packed[number].data(), packed[number].size()))
+      if (llvm::Error error = append(chunk.offset, packed[number]))
         return std::move(error);
       XXH3_64bits_update(hashes[chunk.plan], packed[number].data(), packed[number].size());
       done += chunk.bytes;
@@ -295,6 +324,8 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
     if (!progress(done, total))
       return createStringError("cancelled");
   }
+  if (llvm::Error error = flush())
+    return std::move(error);
   for (auto [place, hash] : llvm::zip(places, hashes))
     place.checksum = XXH3_64bits_digest(hash);
   return places;

@@ -41,11 +41,16 @@ public:
 private:
   PackageWriter() = default;
   llvm::Error write(uint64_t offset, const void *bytes, size_t size);
+  /// The same behind all that was appended before, in pieces that `flush` ends; the gap between becomes zeros.
+  llvm::Error append(uint64_t offset, llvm::ArrayRef<uint8_t> bytes);
+  llvm::Error flush();
   llvm::Error ioError(llvm::StringRef what) const;
 
   std::string path, temporary;
   int handle = -1;
   uint64_t end = 0;
+  std::vector<uint8_t> pending; ///< appended, not yet written
+  uint64_t pendingOffset = 0;
 };
 
 } // namespace freeport
