@@ -2,6 +2,7 @@
 // that room and hands chunks of programs to the team, one run of dispatches between barriers at a time.
 #include "runtime/host_device.h"
 
+#include "runtime/machine.h"
 #include "runtime/size.h"
 #include "runtime/team.h"
 
@@ -347,7 +348,7 @@ int32_t open_host_device(const char *name, HostLoad load, const fp_device_option
                       error);
   // More threads than processors only wait for each other, and oneTBB would say so on standard error.
   const int processors = std::clamp(int(std::thread::hardware_concurrency()), 1, kMaximumThreads);
-  threads = threads == 0 ? processors : std::min(threads, processors);
+  threads = std::min(threads == 0 ? physical_cores() : threads, processors);
   *device = new fp_device(name, load, threads, options && options->timings);
   return 0;
 }
@@ -360,7 +361,7 @@ int32_t enumerate_host_device(const char *reason, uint32_t index, fp_device_desc
   std::strncpy(description->reason, reason ? reason : "", sizeof description->reason - 1);
   description->memory_bytes = uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
   description->host_memory = 1;
-  description->threads = std::max(1, int(std::thread::hardware_concurrency()));
+  description->threads = physical_cores();
   return 0;
 }
 

@@ -5,8 +5,11 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <new>
+#include <sched.h>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -76,6 +79,22 @@ Result<double> measure_read_bandwidth() {
       best = std::max(best, double(kWords * sizeof(uint64_t)) / seconds_since(start) / 1e9);
     }
   return best;
+}
+
+int physical_cores(const std::string &folder) {
+  cpu_set_t usable;
+  CPU_ZERO(&usable);
+  if (::sched_getaffinity(0, sizeof usable, &usable) != 0)
+    return std::max(1, int(std::thread::hardware_concurrency()));
+  std::set<std::string> cores;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (!CPU_ISSET(processor, &usable))
+      continue;
+    std::string siblings = std::to_string(processor); // alone on its core where the kernel does not tell
+    std::ifstream(folder + "/cpu" + siblings + "/topology/thread_siblings_list") >> siblings;
+    cores.insert(siblings);
+  }
+  return std::max(1, int(cores.size()));
 }
 
 double measure_multiply_add_peak() {

@@ -89,7 +89,7 @@ void add_device_options(CLI::App &verb, DeviceArguments &arguments) {
                   "Where to run, e.g. cpu, vulkan or vulkan:1 (freeport devices lists them); without it, the first "
                   "that the package has code for");
   verb.add_option("-t,--threads", arguments.threads,
-                  "Threads, at most one for each processor, which is also what it is without this")
+                  "Threads, at most one for each processor; without it, one for each physical core")
       ->check(CLI::Range(1, 1024));
 }
 
