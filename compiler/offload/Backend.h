@@ -33,6 +33,10 @@ struct TargetDescription {
 /// additions round one by one. A backend may ignore it.
 constexpr llvm::StringLiteral kFastNumerics = "freeport.fast_numerics";
 
+/// On a module of kernels: an i64, the bytes ahead of a single token's reads of weights that its kernels prefetch; -1
+/// where they do not. Nothing said, or 0: whoever loads them decides. A backend may ignore it.
+constexpr llvm::StringLiteral kPrefetchDistanceAttribute = "freeport.prefetch_distance";
+
 class Backend {
 public:
   virtual ~Backend() = default;
