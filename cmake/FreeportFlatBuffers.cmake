@@ -8,7 +8,7 @@ function(freeport_flatbuffers target schema)
   set(header ${CMAKE_BINARY_DIR}/${directory}/${stem}_generated.h)
   add_custom_command(
     OUTPUT ${header}
-    COMMAND ${FREEPORT_FLATC} --cpp --scoped-enums -o ${CMAKE_BINARY_DIR}/${directory} ${CMAKE_SOURCE_DIR}/${schema}
+    COMMAND ${FREEPORT_FLATC} --cpp --scoped-enums --gen-object-api -o ${CMAKE_BINARY_DIR}/${directory} ${CMAKE_SOURCE_DIR}/${schema}
     DEPENDS ${CMAKE_SOURCE_DIR}/${schema}
     COMMENT "flatc ${schema}")
   add_custom_target(${target}_header DEPENDS ${header})

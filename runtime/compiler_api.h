@@ -29,6 +29,44 @@ typedef struct fp_compile_options {
 int32_t fp_compile(const fp_compile_options *options, fp_error *error);
 typedef int32_t (*fp_compile_function)(const fp_compile_options *options, fp_error *error);
 
+/* What kernels are compiled for; 0 in any of them: what the target's description, or the loader, says. */
+typedef struct fp_schedule {
+  int64_t few_tokens_per_tile;  /* tokens that one program works on in steps of 2 to 31 tokens */
+  int64_t many_tokens_per_tile; /* in steps of more */
+  int64_t prefetch_distance;    /* bytes ahead of a single token's reads of weights; -1: none */
+} fp_schedule;
+
+/* A package whose kernels are compiled again from its graph, with other schedules. */
+typedef struct fp_relowering fp_relowering;
+
+typedef struct fp_relower_options {
+  const void *package; /* the file's bytes, which freeport::Package has checked; they outlive the relowering */
+  uint64_t bytes;
+  const char *output; /* file */
+  int32_t (*progress)(void *context, const char *what, uint64_t done, uint64_t total); /* as above */
+  void *progress_context;
+} fp_relower_options;
+
+/* Copies the weights to a temporary file beside the output. Sets what the target's description says in `own`, and
+ * returns null with `error` filled where it fails. Only one thread may use a relowering. */
+fp_relowering *fp_relower_begin(const fp_relower_options *options, fp_schedule *own, fp_error *error);
+/* Adds kernels of that schedule to the temporary file and returns its name; it is then a package that opens, and those
+ * that are open already stay valid. It has code for the reference and for `target` of `backend`. Null with `error`
+ * filled where it fails. */
+const char *fp_relower_try(fp_relowering *relowering, const fp_schedule *schedule, const char *backend,
+                           const char *target, fp_error *error);
+/* Writes the output, for all targets of the package, with `note` added to the options in its provenance. No package of
+ * fp_relower_try may be open any more. Returns 0, or an fp_code with `error` filled. */
+int32_t fp_relower_finish(fp_relowering *relowering, const fp_schedule *schedule, const char *note, fp_error *error);
+/* Frees the relowering, and removes the temporary file unless fp_relower_finish succeeded. */
+void fp_relower_end(fp_relowering *relowering);
+
+typedef fp_relowering *(*fp_relower_begin_function)(const fp_relower_options *, fp_schedule *, fp_error *);
+typedef const char *(*fp_relower_try_function)(fp_relowering *, const fp_schedule *, const char *, const char *,
+                                               fp_error *);
+typedef int32_t (*fp_relower_finish_function)(fp_relowering *, const fp_schedule *, const char *, fp_error *);
+typedef void (*fp_relower_end_function)(fp_relowering *);
+
 #ifdef __cplusplus
 }
 #endif

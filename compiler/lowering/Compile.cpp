@@ -21,12 +21,6 @@ using llvm::createStringError;
 namespace freeport {
 namespace {
 
-/// A backend and the profiles of it that a package is to hold.
-struct Target {
-  const Backend *backend;
-  std::vector<std::string> profiles;
-};
-
 class Compilation {
 public:
   explicit Compilation(const fp_compile_options &options) : options(options) {}
@@ -170,35 +164,19 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
   ManifestParts parts;
   if (llvm::StringRef(options.numerics) == "portable")
     parts.selfTests = addSelfTests(launch);
-  std::vector<std::pair<std::string, Executable>> compiled;
-  for (const auto &[backend, profiles] : targets) {
-    for (auto function : launch.getOps<kernel::FuncOp>())
-      if (llvm::Error error = backend->supports(function))
-        return error;
-    for (const std::string &profile : profiles) {
-      if (!progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
-        return createStringError("cancelled");
-      OwningOpRef<ModuleOp> kernels = ModuleOp::create(launch.getLoc());
-      if (llvm::StringRef(options.numerics) == "fast")
-        (*kernels)->setAttr(kFastNumerics, UnitAttr::get(launch.getContext()));
-      for (auto function : launch.getOps<kernel::FuncOp>())
-        kernels->push_back(function->clone());
-      if (llvm::Error error =
-              runPasses(kernels, [&](OpPassManager &passes) { backend->buildPipeline(passes, profile); }))
-        return error;
-      auto executable = backend->serialize(*kernels, profile);
-      if (!executable)
-        return executable.takeError();
-      compiled.push_back({backend->name().str(), std::move(*executable)});
-    }
-  }
+  llvm::SmallVector<NamedAttribute> attributes;
+  if (llvm::StringRef(options.numerics) == "fast")
+    attributes.push_back({StringAttr::get(launch.getContext(), kFastNumerics), UnitAttr::get(launch.getContext())});
+  auto compiled = compileKernels(launch, targets, attributes, [&](const char *what) { return progress(what); });
+  if (!compiled)
+    return compiled.takeError();
   auto places = writer->writeWeights(
       plans, checkpoint, [&](uint64_t done, uint64_t total) { return progress("packing weights", done, total); });
   if (!places)
     return places.takeError();
   parts.plans = std::move(plans);
   parts.places = std::move(*places);
-  for (auto &[backend, executable] : compiled) {
+  for (auto &[backend, executable] : *compiled) {
     auto segment = writer->writeSegment({executable.content.data(), executable.content.size()});
     if (!segment)
       return segment.takeError();

@@ -34,6 +34,10 @@ struct TargetDescription {
 /// exp of its own runs freeport-kernel-expand-math.
 constexpr llvm::StringLiteral kFastNumerics = "freeport.fast_numerics";
 
+/// On a module of kernels: an i64, the bytes ahead of a single token's reads of weights that its kernels prefetch; -1
+/// where they do not. Nothing said, or 0: whoever loads them decides. A backend may ignore it.
+constexpr llvm::StringLiteral kPrefetchDistanceAttribute = "freeport.prefetch_distance";
+
 class Backend {
 public:
   virtual ~Backend() = default;

@@ -339,7 +339,27 @@ llvm::Expected<FileSegment> PackageWriter::writeSegment(llvm::StringRef bytes) {
   return segment;
 }
 
-llvm::Error PackageWriter::finish(llvm::StringRef manifest) {
+llvm::Error PackageWriter::writeWeights(llvm::StringRef begin, llvm::function_ref<bool(uint64_t, uint64_t)> progress) {
+  constexpr size_t kPiece = 16 << 20;
+  for (size_t at = 0; at < begin.size(); at += kPiece) {
+    llvm::StringRef piece = begin.substr(at, kPiece);
+    if (llvm::Error error = write(at, piece.data(), piece.size()))
+      return error;
+    if (!progress(at + piece.size(), begin.size()))
+      return createStringError("cancelled");
+  }
+  end = begin.size();
+  return llvm::Error::success();
+}
+
+llvm::Error PackageWriter::truncate(uint64_t weightsEnd) {
+  if (::ftruncate(handle, static_cast<off_t>(weightsEnd)) != 0)
+    return ioError("cannot write the output");
+  end = weightsEnd;
+  return llvm::Error::success();
+}
+
+llvm::Error PackageWriter::seal(llvm::StringRef manifest) {
   llvm::Expected<FileSegment> segment = writeSegment(manifest);
   if (!segment)
     return segment.takeError();
@@ -351,7 +371,11 @@ llvm::Error PackageWriter::finish(llvm::StringRef manifest) {
   header.manifest_size = segment->size;
   header.manifest_checksum = segment->checksum;
   header.header_checksum = XXH3_64bits(&header, offsetof(PackageHeader, header_checksum));
-  if (llvm::Error error = write(0, &header, sizeof(header)))
+  return write(0, &header, sizeof(header));
+}
+
+llvm::Error PackageWriter::finish(llvm::StringRef manifest) {
+  if (llvm::Error error = seal(manifest))
     return error;
   if (::fsync(handle) != 0)
     return ioError("cannot write the output");

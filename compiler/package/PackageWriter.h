@@ -34,8 +34,15 @@ public:
   llvm::Expected<std::vector<Place>> writeWeights(llvm::ArrayRef<ParameterPlan> plans,
                                                   const checkpoint::Checkpoint &checkpoint,
                                                   llvm::function_ref<bool(uint64_t, uint64_t)> progress);
+  /// Writes the first bytes of another package: its header, which `seal` replaces, and its weights.
+  llvm::Error writeWeights(llvm::StringRef begin, llvm::function_ref<bool(uint64_t, uint64_t)> progress);
+  /// Forgets all that lies behind the weights, whose end is at `weightsEnd`.
+  llvm::Error truncate(uint64_t weightsEnd);
   llvm::Expected<FileSegment> writeSegment(llvm::StringRef bytes);
-  /// Writes the manifest and the header, and gives the file its name.
+  /// Writes the manifest and the header; the temporary file is then a package.
+  llvm::Error seal(llvm::StringRef manifest);
+  const std::string &temporaryPath() const { return temporary; }
+  /// Seals the file and gives it its name.
   llvm::Error finish(llvm::StringRef manifest);
 
 private:

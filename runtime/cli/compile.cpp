@@ -1,4 +1,5 @@
-// `freeport compile`: loads the compiler library, which alone links MLIR, and shows its progress.
+// `freeport compile`: calls the compiler library and shows its progress.
+#include "runtime/cli/compiler_library.h"
 #include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
 #include "runtime/compiler_api.h"
@@ -7,7 +8,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <dlfcn.h>
 #include <filesystem>
 
 namespace freeport::cli {
@@ -17,15 +17,6 @@ struct CompileArguments {
   std::string checkpoint, output, weights, numerics = "portable", cache_type_k, targets = "cpu", dump_stages,
                                            stop_after;
 };
-
-int32_t on_progress(void *context, const char *what, uint64_t done, uint64_t total) {
-  auto &line = *static_cast<ProgressLine *>(context);
-  if (total)
-    line.show_bytes(what, done, total);
-  else
-    line.show(what, /*always=*/true);
-  return !interrupted;
-}
 
 /// Says what a user should know of the package that was just written.
 void report(const std::string &path) {
@@ -59,31 +50,21 @@ int compile(const CompileArguments &arguments) {
       fmt::print(stderr, "warning: {}/tokenizer.json: {}; verbs that read or write text will refuse the package\n",
                  arguments.checkpoint, tokenizer.status().message());
   }
-  auto library =
-      std::filesystem::read_symlink("/proc/self/exe", code).parent_path().parent_path() / "lib/libfreeport_compiler.so";
-  void *handle = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!handle)
-    return fail(fmt::format("cannot load the compiler: {}", ::dlerror()));
-  auto function = reinterpret_cast<fp_compile_function>(::dlsym(handle, "fp_compile"));
-  if (!function)
-    return fail(fmt::format("{} has no fp_compile: it is of another version", library.string()));
+  Result<void *> function = find_compiler_function("fp_compile");
+  if (!function.ok())
+    return fail(function.status());
   auto text = [](const std::string &value) { return value.empty() ? nullptr : value.c_str(); };
   auto begin = std::chrono::steady_clock::now();
   fp_error error = {};
   int32_t result;
   {
     ProgressLine line;
-    fp_compile_options options = {arguments.checkpoint.c_str(),
-                                  arguments.output.c_str(),
-                                  arguments.weights.c_str(),
-                                  arguments.numerics.c_str(),
-                                  arguments.cache_type_k.c_str(),
-                                  arguments.targets.c_str(),
-                                  text(arguments.dump_stages),
-                                  text(arguments.stop_after),
-                                  on_progress,
-                                  &line};
-    result = function(&options, &error);
+    fp_compile_options options = {arguments.checkpoint.c_str(),   arguments.output.c_str(),
+                                  arguments.weights.c_str(),      arguments.numerics.c_str(),
+                                  arguments.cache_type_k.c_str(), arguments.targets.c_str(),
+                                  text(arguments.dump_stages),    text(arguments.stop_after),
+                                  show_compiler_progress,         &line};
+    result = reinterpret_cast<fp_compile_function>(*function)(&options, &error);
   }
   if (result)
     return fail(error.message);

@@ -56,6 +56,7 @@ int main(int argc, char **argv) {
   add_compare(app, action);
   add_profile(app, action);
   add_verify(app, action);
+  add_tune(app, action);
   add_inspect(app, action);
   add_devices(app, action);
   add_text(app, action);

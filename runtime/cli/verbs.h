@@ -29,6 +29,7 @@ void add_perplexity(CLI::App &app, Action &action);
 void add_profile(CLI::App &app, Action &action);
 void add_run(CLI::App &app, Action &action);
 void add_text(CLI::App &app, Action &action);
+void add_tune(CLI::App &app, Action &action);
 void add_verify(CLI::App &app, Action &action);
 
 /// Prints `error: message` to standard error, in red on a terminal, and returns exit_code(1).

@@ -92,13 +92,13 @@ SmallVector<Value> Machine::choose(Value condition, Branch yes, Branch no) {
   return SmallVector<Value>(op.getResults());
 }
 
-Value Machine::globalAddress(StringRef name) {
+Value Machine::globalAddress(StringRef name, int64_t initial) {
   auto module = builder.getInsertionBlock()->getParentOp()->getParentOfType<ModuleOp>();
   if (!module.lookupSymbol(name)) {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(module.getBody());
     create<LLVM::GlobalOp>(builder.getI64Type(), /*isConstant=*/false, LLVM::Linkage::Weak, name,
-                           builder.getI64IntegerAttr(0));
+                           builder.getI64IntegerAttr(initial));
   }
   return create<LLVM::AddressOfOp>(LLVM::LLVMPointerType::get(builder.getContext()), name);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backends/cpu/compiler/Profile.h"
+#include "compiler/offload/Backend.h"
 #include "dialects/kernel/Kernel.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -63,9 +64,9 @@ public:
   using Branch = llvm::function_ref<llvm::SmallVector<mlir::Value>()>;
   /// What `yes` returns where `condition`, an i1, holds, else what `no` does.
   llvm::SmallVector<mlir::Value> choose(mlir::Value condition, Branch yes, Branch no);
-  /// The address of the module's variable of that name, an i64 that is 0 until someone sets it; adds it where it is
-  /// missing. Weak: the objects of a module's kernels share one.
-  mlir::Value globalAddress(llvm::StringRef name);
+  /// The address of the module's variable of that name, an i64 that is `initial` until someone sets it; adds it where
+  /// it is missing. Weak: the objects of a module's kernels share one.
+  mlir::Value globalAddress(llvm::StringRef name, int64_t initial);
 
   using LoopBody = llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::Value, mlir::ValueRange)>;
   /// `for i = first; i < last; i += step` on i64, carrying `initial`; the body returns the next values.

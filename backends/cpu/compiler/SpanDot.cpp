@@ -92,7 +92,8 @@ Value SpanDotLowering::lower() {
     result = m.create<vector::InsertOp>(lanes, result, ArrayRef<int64_t>{row, token});
   };
   if (tokens.size() == 1) {
-    prefetchDistance = m.load(m.builder.getI64Type(), m.globalAddress(kPrefetchDistance));
+    auto chosen = op->getParentOfType<ModuleOp>()->getAttrOfType<IntegerAttr>(kPrefetchDistanceAttribute);
+    prefetchDistance = m.load(m.builder.getI64Type(), m.globalAddress(kPrefetchDistance, chosen ? chosen.getInt() : 0));
     for (size_t row = 0; row < rows.size(); row += kStreams) {
       Walk part{ArrayRef(rows).slice(row).take_front(kStreams), tokens, Value(), kernel::kQuantum / stripLanes};
       SmallVector<Value> sums = walk(part);

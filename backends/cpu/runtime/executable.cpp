@@ -2,6 +2,7 @@
 #include "backends/cpu/runtime/executable.h"
 #include "backends/cpu/runtime/elf_library.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace freeport::cpu {
@@ -63,8 +64,11 @@ Result<std::unique_ptr<HostExecutable>> load_executable(std::span<const std::byt
                     std::string("cpu executable: expects a kernel '") + name + "', got none of that name");
     kernels.push_back(reinterpret_cast<Kernel>(address));
   }
-  if (void *variable = library.find("freeport_prefetch_distance"))
-    *static_cast<int64_t *>(variable) = prefetch_distance();
+  // 0 leaves the choice to this machine; bytes, or -1 for none, were measured for the package
+  // (docs/decisions/0013-tuning.md).
+  auto *distance = static_cast<int64_t *>(library.find("freeport_prefetch_distance"));
+  if (distance)
+    *distance = *distance == 0 ? prefetch_distance() : std::max<int64_t>(*distance, 0);
   return std::unique_ptr<HostExecutable>(new CpuExecutable(std::move(library), std::move(kernels)));
 }
 
