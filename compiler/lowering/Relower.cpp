@@ -51,21 +51,31 @@ private:
   std::optional<PackageWriter> writer;
 };
 
-/// The package's targets, in its order; all of them must be known, since every kernel is compiled anew.
+/// The package's targets, in its order; all of them must be known, since every kernel is compiled anew. A backend of
+/// which it has as many executables as there are profiles is there with all of them. Where some were left out, targets
+/// tell which are there if they bear the profiles' names; those of Vulkan do not.
 llvm::Expected<std::vector<Target>> Relowering::findTargets() const {
   std::vector<Target> found;
   for (const schema::Executable *executable : *manifest->executables()) {
     auto backend = findBackend(executable->backend()->string_view());
     if (!backend)
       return backend.takeError();
-    const std::string profile = executable->target()->str();
-    if (!llvm::is_contained((*backend)->profiles(), profile))
-      return createStringError("expects targets of " + (*backend)->name().str() + " among " +
-                               llvm::join((*backend)->profiles(), ", ") + ", got '" + profile +
-                               "', which this build does not compile for");
     if (found.empty() || found.back().backend != *backend)
       found.push_back({*backend, {}});
-    found.back().profiles.push_back(profile);
+    found.back().profiles.push_back(executable->target()->str());
+  }
+  for (Target &target : found) {
+    std::vector<std::string> all = target.backend->profiles();
+    const std::string listed = llvm::join(all, ", ");
+    if (target.profiles.size() == all.size())
+      target.profiles = std::move(all);
+    else
+      for (const std::string &profile : target.profiles)
+        if (!llvm::is_contained(all, profile))
+          return createStringError("expects code for all profiles of " + target.backend->name().str() + " (" + listed +
+                                   ") or for some that its targets name, got " +
+                                   std::to_string(target.profiles.size()) + " executables with a target '" + profile +
+                                   "'; compile the checkpoint with --target " + target.backend->name().str());
   }
   return found;
 }

@@ -20,9 +20,10 @@ struct TuneArguments {
   int threads = 0;
 };
 
-constexpr double kLeastGain = 1.02; ///< of the median, for another value to be taken
-constexpr int kRounds = 5;          ///< of both in turn
-constexpr double kRoundSeconds = 0.1;
+constexpr double kLeastGain = 1.02;   ///< of the median, for another value to be taken
+constexpr int kRounds = 5;            ///< of both in turn
+constexpr double kRoundSeconds = 0.1; ///< at least, of one
+constexpr int64_t kLeastShortSteps = 4;
 
 /// The C interface of the compiler, with errors as Status.
 class Relowering {
@@ -194,7 +195,8 @@ private:
       FP_RETURN_IF_ERROR(prepare(other, target));
       FP_ASSIGN_OR_RETURN(const double warm, other.run(tokens, 1));
       FP_RETURN_IF_ERROR(present.run(tokens, 1).status());
-      const int64_t count = std::clamp<int64_t>(int64_t(kRoundSeconds / warm), 1, 1000);
+      const int64_t count =
+          std::clamp<int64_t>(int64_t(kRoundSeconds / warm), tokens < 32 ? kLeastShortSteps : 1, 1000);
       std::vector<double> gains, before, after;
       for (int round = 0; round < kRounds; ++round) {
         line_.show(fmt::format("{} {}: {} of {}", dimension.name, text_of(dimension, value), round + 1, kRounds), true);

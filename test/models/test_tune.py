@@ -12,6 +12,7 @@ import pytest
 import xxhash
 
 from command import FREEPORT, NATIVE_CPU, checkpoint, freeport, logits, package, succeed
+from test_command_line import has_vulkan
 
 IDS = [(7 * i + 3) % 90 for i in range(45)]  # many tokens, and with pieces of 7 also few
 
@@ -46,6 +47,19 @@ def test_tuning_keeps_bits_and_weights(name, weights, options, tmp_path):
             assert expected.tobytes() == got.tobytes()
 
 
+def test_tuned_code_for_vulkan(tmp_path):
+    """A package's other devices get kernels of the same tile sizes."""
+    if not has_vulkan():
+        pytest.skip("no Vulkan device here")
+    path = tmp_path / "model.port"
+    succeed("compile", checkpoint("llama"), "-o", path, "--weights", "q4", "--target", f"{NATIVE_CPU},vulkan")
+    expected = logits(path, IDS, device="reference")
+    succeed("tune", path)
+    for device in ("reference", "cpu", "vulkan"):
+        for chunk in (None, 7, 1):
+            assert logits(path, IDS, device=device, chunk=chunk).tobytes() == expected.tobytes()
+
+
 def test_tuning_in_place_and_again(tmp_path):
     path = tmp_path / "model.port"
     shutil.copyfile(package("llama", "q4"), path)
@@ -75,6 +89,15 @@ def test_expects_code_for_cpu(tmp_path):
     succeed("compile", checkpoint("llama"), "-o", path, "--target", "reference")
     done = freeport("tune", path)
     assert done.returncode == 1 and "--target cpu" in done.stderr
+
+
+def test_expects_all_profiles_of_vulkan(tmp_path):
+    path = tmp_path / "model.port"
+    succeed("compile", checkpoint("llama"), "-o", path, "--target", f"{NATIVE_CPU},vulkan:dot")
+    before = path.read_bytes()
+    done = freeport("tune", path)
+    assert done.returncode == 1 and "all profiles of vulkan" in done.stderr and "--target vulkan" in done.stderr
+    assert path.read_bytes() == before
 
 
 def test_unwritable_output(tmp_path):
