@@ -229,7 +229,7 @@ void add_tune(CLI::App &app, Action &action) {
   auto arguments = std::make_shared<TuneArguments>();
   verb->add_option("model", arguments->model, "A package (freeport compile)")->required();
   verb->add_option("-o,--output", arguments->output, "The package to write; without it, MODEL is replaced");
-  verb->add_option("-t,--threads", arguments->threads, "Threads; without it, one for each processor")
+  verb->add_option("-t,--threads", arguments->threads, "Threads; without it, one for each physical core")
       ->check(CLI::Range(1, 1024));
   verb->footer("The package keeps its weights and its bits, and has code for the same devices.\n"
                "Example:  freeport tune model.port");
