@@ -42,7 +42,7 @@ typedef struct fp_relowering fp_relowering;
 typedef struct fp_relower_options {
   const void *package; /* the file's bytes, which freeport::Package has checked; they outlive the relowering */
   uint64_t bytes;
-  const char *output; /* file */
+  const char *output;                                                                  /* file */
   int32_t (*progress)(void *context, const char *what, uint64_t done, uint64_t total); /* as above */
   void *progress_context;
 } fp_relower_options;

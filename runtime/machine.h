@@ -1,4 +1,4 @@
-// What this machine's memory and cores can do at most: the roofs that measured speeds are shares of.
+// This machine's cores, and what they and its memory can do at most: the roofs that measured speeds are shares of.
 #pragma once
 
 #include "runtime/status.h"

@@ -52,7 +52,6 @@ public:
     device.timings = !arguments_.profile.empty();
     FP_ASSIGN_OR_RETURN(model_, open_model(arguments_.model, device));
     const package::Manifest &manifest = model_->package().manifest();
-    vocabulary_ = int64_t(manifest.vocabulary_size());
     const int64_t context = arguments_.depth + std::max(arguments_.prompt, arguments_.generate);
     if (context > int64_t(manifest.maximum_context()))
       return Status(Code::kOutOfRange,
@@ -92,8 +91,7 @@ public:
   }
 
 private:
-  /// Tokens that differ from place to place, so that a router sends them to different experts.
-  int32_t token(int64_t place) const { return int32_t((place * 2654435761 + 12345) % (1LL << 31) % vocabulary_); }
+  int32_t token(int64_t place) const { return measured_token(model_->package().manifest(), place); }
 
   Status feed(int32_t sequence, int64_t first, int64_t count, bool logits) {
     std::vector<int32_t> tokens;
@@ -205,7 +203,6 @@ private:
   std::shared_ptr<Model> model_;
   std::unique_ptr<Session> session_;
   std::vector<int32_t> sequences_;
-  int64_t vocabulary_ = 0;
   double bandwidth_ = 0, peak_ = 0;
   ProgressLine progress_;
 };

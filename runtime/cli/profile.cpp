@@ -22,11 +22,6 @@ struct ProfileArguments {
   int64_t prompt = 512, depth = 0, repeats = 5;
 };
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 /// A step, measured several times.
 struct MeasuredStep {
   std::vector<DispatchWork> dispatches;
@@ -56,7 +51,8 @@ public:
     FP_ASSIGN_OR_RETURN(sequence_, session_->add());
     progress_.show("measuring the machine", /*always=*/true);
     FP_ASSIGN_OR_RETURN(bandwidth_, measure_read_bandwidth());
-    peak_ = measure_multiply_add_peak() * std::max(1, model_->description().threads);
+    threads_ = std::max(1, model_->description().threads);
+    peak_ = measure_multiply_add_peak() * threads_;
     FP_RETURN_IF_ERROR(reach_depth());
     FP_ASSIGN_OR_RETURN(const MeasuredStep generation, measure(1));
     MeasuredStep prompt;
@@ -74,10 +70,7 @@ public:
   }
 
 private:
-  int32_t token(int64_t place) const {
-    return int32_t((place * 2654435761 + 12345) % (1LL << 31) %
-                   int64_t(model_->package().manifest().vocabulary_size()));
-  }
+  int32_t token(int64_t place) const { return measured_token(model_->package().manifest(), place); }
 
   Status reach_depth() {
     std::vector<int32_t> tokens;
@@ -112,7 +105,7 @@ private:
     std::vector<double> busy(measured_.dispatches.size());
     std::vector<uint64_t> begin(busy.size(), UINT64_MAX), end(busy.size());
     for (const fp_timing &piece : step.timings) {
-      busy[piece.dispatch] += double(piece.end - piece.begin) / 1e3 / threads();
+      busy[piece.dispatch] += double(piece.end - piece.begin) / 1e3 / threads_;
       begin[piece.dispatch] = std::min(begin[piece.dispatch], piece.begin);
       end[piece.dispatch] = std::max(end[piece.dispatch], piece.end);
     }
@@ -131,8 +124,6 @@ private:
     measured_.total.push_back(std::chrono::duration<double, std::micro>(step.end - step.begin).count());
     measured_.overhead.push_back(between / double(busy.size()));
   }
-
-  double threads() const { return std::max(1, model_->description().threads); }
 
   void report(const std::string &step, const MeasuredStep &measured) const {
     struct Row {
@@ -175,7 +166,7 @@ private:
   std::shared_ptr<Model> model_;
   std::unique_ptr<Session> session_;
   int32_t sequence_ = 0;
-  double bandwidth_ = 0, peak_ = 0;
+  double bandwidth_ = 0, peak_ = 0, threads_ = 1;
   MeasuredStep measured_;
   bool warm_ = false; ///< whether the step that runs counts
   ProgressLine progress_;

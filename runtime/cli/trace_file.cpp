@@ -34,8 +34,8 @@ Result<std::unique_ptr<TraceFile>> TraceFile::create(const std::string &path, co
 }
 
 TraceFile::~TraceFile() {
-  if (file_)
-    std::fclose(file_);
+  if (file_) // the run failed or was interrupted: what came before is still a trace
+    (void)finish();
 }
 
 void TraceFile::write(const std::string &text) {

@@ -3,6 +3,7 @@
 #include "runtime/cli/compiler_library.h"
 #include "runtime/cli/progress.h"
 #include "runtime/cli/verbs.h"
+#include "runtime/cli/work.h"
 #include "runtime/compiler_api.h"
 #include "runtime/session.h"
 
@@ -95,7 +96,6 @@ struct Candidate {
 
   /// `count` steps of `tokens` tokens, of a sequence that is empty before; seconds.
   Result<double> run(int64_t tokens, int64_t count) {
-    const auto vocabulary = int64_t(model->package().manifest().vocabulary_size());
     FP_RETURN_IF_ERROR(session->rewind(sequence, 0));
     std::vector<Row> rows;
     const auto start = std::chrono::steady_clock::now();
@@ -105,19 +105,13 @@ struct Candidate {
       if ((step + 1) * tokens > session->context())
         FP_RETURN_IF_ERROR(session->rewind(sequence, 0));
       rows.clear();
-      for (int64_t i = 0; i < tokens; ++i) // that differ, so that a router sends them to different experts
-        rows.push_back({int32_t(((step * tokens + i) * 2654435761 + 12345) % (1LL << 31) % vocabulary), sequence,
-                        i + 1 == tokens});
+      for (int64_t i = 0; i < tokens; ++i)
+        rows.push_back({measured_token(model->package().manifest(), step * tokens + i), sequence, i + 1 == tokens});
       FP_RETURN_IF_ERROR(session->step(rows));
     }
     return std::max(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 1e-9);
   }
 };
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
 
 class Tune {
 public:

@@ -58,4 +58,14 @@ Work step_work(const package::Manifest &manifest, int64_t tokens, int64_t heads)
   return sum;
 }
 
+int32_t measured_token(const package::Manifest &manifest, int64_t place) {
+  return int32_t((place * 2654435761 + 12345) % (1LL << 31) % int64_t(manifest.vocabulary_size()));
+}
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + ptrdiff_t(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 } // namespace freeport::cli

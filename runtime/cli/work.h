@@ -29,4 +29,10 @@ std::vector<DispatchWork> dispatch_work(const package::Manifest &manifest, int64
 /// All of them together.
 Work step_work(const package::Manifest &manifest, int64_t tokens, int64_t heads);
 
+/// The token that measurements put at `place`: they differ, so that a router sends them to different experts.
+int32_t measured_token(const package::Manifest &manifest, int64_t place);
+
+/// Of at least one value; of two in the middle, the larger.
+double median(std::vector<double> values);
+
 } // namespace freeport::cli

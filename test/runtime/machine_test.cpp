@@ -35,8 +35,7 @@ TEST_F(Cores, ProcessorsOfOneCoreCountOnce) {
 }
 
 TEST_F(Cores, EachProcessorIsACoreWhereNoneShare) {
-  EXPECT_EQ(physical_cores(folder([](int processor) { return processor; })),
-            int(std::thread::hardware_concurrency()));
+  EXPECT_EQ(physical_cores(folder([](int processor) { return processor; })), int(std::thread::hardware_concurrency()));
 }
 
 TEST_F(Cores, AreProcessorsWhereTheKernelDoesNotTell) {
