@@ -40,9 +40,9 @@ typedef struct fp_schedule {
 typedef struct fp_relowering fp_relowering;
 
 typedef struct fp_relower_options {
-  const void *package; /* the file's bytes, which freeport::Package has checked; they outlive the relowering */
-  uint64_t bytes;
-  const char *output;                                                                  /* file */
+  const void *package;  /* the file's bytes, which freeport::Package has checked; they outlive the relowering */
+  uint64_t weights_end; /* where its weights end: Package::weights */
+  const char *output;   /* file */
   int32_t (*progress)(void *context, const char *what, uint64_t done, uint64_t total); /* as above */
   void *progress_context;
 } fp_relower_options;

@@ -1,18 +1,17 @@
 // fp_compile: the command behind `freeport compile`. Import, lower, one executable per target, pack, write.
 #include "compiler/frontend/Frontend.h"
+#include "compiler/lowering/FillError.h"
 #include "compiler/lowering/Pipeline.h"
 #include "compiler/lowering/Register.h"
 #include "compiler/lowering/RunPasses.h"
 #include "compiler/package/Manifest.h"
 #include "runtime/compiler_api.h"
-#include "runtime/status.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
-#include <cstring>
 #include <set>
 
 using namespace mlir;
@@ -221,12 +220,5 @@ llvm::Error Compilation::writePackage(checkpoint::Checkpoint &checkpoint, const 
 extern "C" __attribute__((visibility("default"))) int32_t fp_compile(const fp_compile_options *options,
                                                                      fp_error *error) {
   llvm::Error failure = freeport::Compilation(*options).run();
-  if (!failure)
-    return 0;
-  std::string message = llvm::toString(std::move(failure));
-  error->code =
-      static_cast<int32_t>(message == "cancelled" ? freeport::Code::kCancelled : freeport::Code::kInvalidArgument);
-  std::strncpy(error->message, message.c_str(), sizeof(error->message) - 1);
-  error->message[sizeof(error->message) - 1] = 0;
-  return error->code;
+  return failure ? freeport::fillError(std::move(failure), error) : 0;
 }

@@ -1,5 +1,6 @@
 // fp_relower_…: the commands behind `freeport tune`. The package's own graph is lowered again with another schedule;
 // weights and all that is said of the model stay.
+#include "compiler/lowering/FillError.h"
 #include "compiler/lowering/Pipeline.h"
 #include "compiler/lowering/Register.h"
 #include "compiler/lowering/RunPasses.h"
@@ -8,7 +9,6 @@
 #include "runtime/compiler_api.h"
 #include "runtime/package_generated.h"
 #include "runtime/package_header.h"
-#include "runtime/status.h"
 
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/Parser/Parser.h"
@@ -45,7 +45,6 @@ private:
 
   const fp_relower_options options;
   const schema::Manifest *manifest = nullptr;
-  uint64_t weightsEnd = 0;
   std::vector<Target> targets;
   std::unique_ptr<MLIRContext> context;
   std::optional<PackageWriter> writer;
@@ -88,11 +87,6 @@ llvm::Error Relowering::begin(fp_schedule &own) {
   if (manifest->graph_version() != 1)
     return createStringError("expects a graph of version 1, got " + std::to_string(manifest->graph_version()) +
                              "; compile the checkpoint with this build");
-  for (const schema::Parameter *parameter : *manifest->parameters()) {
-    const uint64_t entries = parameter->shape()->size() == 3 ? parameter->shape()->Get(0) : 1;
-    weightsEnd =
-        std::max(weightsEnd, parameter->offset() + (entries - 1) * parameter->entry_stride() + parameter->entry_size());
-  }
   uint64_t first = header.manifest_offset;
   auto look = [&](const schema::Segment *segment) {
     if (segment && segment->size())
@@ -103,9 +97,9 @@ llvm::Error Relowering::begin(fp_schedule &own) {
   for (const schema::Segment *segment : {manifest->graph(), manifest->text()->tokenizer(),
                                          manifest->text()->tokenizer_config(), manifest->text()->chat_template()})
     look(segment);
-  if (first < weightsEnd)
+  if (first < options.weights_end)
     return createStringError("expects all weights before the first segment, which begins at byte " +
-                             std::to_string(first) + ", got weights to byte " + std::to_string(weightsEnd));
+                             std::to_string(first) + ", got weights to byte " + std::to_string(options.weights_end));
   auto found = findTargets();
   if (!found)
     return found.takeError();
@@ -122,7 +116,7 @@ llvm::Error Relowering::begin(fp_schedule &own) {
   if (!created)
     return created.takeError();
   writer.emplace(std::move(*created));
-  return writer->writeWeights({bytes, weightsEnd},
+  return writer->writeWeights({bytes, options.weights_end},
                               [&](uint64_t done, uint64_t total) { return progress("copying weights", done, total); });
 }
 
@@ -240,18 +234,10 @@ llvm::Expected<const char *> Relowering::tryOut(const fp_schedule &schedule, llv
 }
 
 llvm::Error Relowering::finish(const fp_schedule &schedule, llvm::StringRef note) {
-  if (llvm::Error error = writer->truncate(weightsEnd))
+  if (llvm::Error error = writer->truncate(options.weights_end))
     return error;
   auto bytes = write(schedule, targets, note);
   return bytes ? writer->finish(*bytes) : bytes.takeError();
-}
-
-int32_t tell(llvm::Error failure, fp_error *error) {
-  std::string message = llvm::toString(std::move(failure));
-  error->code = static_cast<int32_t>(message == "cancelled" ? Code::kCancelled : Code::kInvalidArgument);
-  std::strncpy(error->message, message.c_str(), sizeof(error->message) - 1);
-  error->message[sizeof(error->message) - 1] = 0;
-  return error->code;
 }
 
 } // namespace
@@ -266,7 +252,7 @@ struct fp_relowering : freeport::Relowering {
 EXPORT fp_relowering *fp_relower_begin(const fp_relower_options *options, fp_schedule *own, fp_error *error) {
   auto relowering = std::make_unique<fp_relowering>(*options);
   if (llvm::Error failure = relowering->begin(*own)) {
-    freeport::tell(std::move(failure), error);
+    freeport::fillError(std::move(failure), error);
     return nullptr;
   }
   return relowering.release();
@@ -277,14 +263,14 @@ EXPORT const char *fp_relower_try(fp_relowering *relowering, const fp_schedule *
   auto path = relowering->tryOut(*schedule, backend, target);
   if (path)
     return *path;
-  freeport::tell(path.takeError(), error);
+  freeport::fillError(path.takeError(), error);
   return nullptr;
 }
 
 EXPORT int32_t fp_relower_finish(fp_relowering *relowering, const fp_schedule *schedule, const char *note,
                                  fp_error *error) {
   llvm::Error failure = relowering->finish(*schedule, note);
-  return failure ? freeport::tell(std::move(failure), error) : 0;
+  return failure ? freeport::fillError(std::move(failure), error) : 0;
 }
 
 EXPORT void fp_relower_end(fp_relowering *relowering) { delete relowering; }

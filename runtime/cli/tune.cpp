@@ -38,7 +38,7 @@ public:
     return find("fp_relower_end", end_);
   }
   Status begin(const Package &package, const std::string &output, ProgressLine &line, fp_schedule &own) {
-    const fp_relower_options options = {package.bytes().data(), package.bytes().size(), output.c_str(),
+    const fp_relower_options options = {package.bytes().data(), package.weights().second, output.c_str(),
                                         show_compiler_progress, &line};
     handle_ = begin_(&options, &own, &error_);
     return handle_ ? Status() : device_status(error_);
