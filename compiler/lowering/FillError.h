@@ -1,7 +1,7 @@
 // How the C functions of the compiler library report an llvm::Error.
 #pragma once
 
-#include "runtime/freeport.h"
+#include "runtime/compiler_api.h"
 #include "runtime/status.h"
 
 #include "llvm/Support/Error.h"
