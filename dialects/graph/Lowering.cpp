@@ -175,23 +175,55 @@ Value LoweringContext::activations(Value value, bool quantized) {
   return slot;
 }
 
+Outputs LoweringContext::allocateOutputs(Value value, AffineExpr rows, int64_t part) {
+  Forms wanted = part % 32 == 0 ? formsOf(value) : Forms{.plain = true};
+  Outputs outputs = wanted.plain ? plainOutputs(allocateRows(value, rows)) : Outputs();
+  for (bool quantized : {true, false}) {
+    if (!(quantized ? wanted.quantized : wanted.flushed))
+      continue;
+    kernel::ActivationsType type = activationsType(width(value), quantized);
+    Value buffer = allocate(rows * type.getTokenBytes());
+    activationsSlot(value, quantized) = buffer;
+    outputs.types.push_back(type);
+    outputs.buffers.push_back(buffer);
+    outputs.name += quantized ? "_i8" : "_flushed";
+  }
+  return outputs;
+}
+
+void Outputs::store(Emit &e, ValueRange arguments, Value lanes, Value row, Value group, Value part,
+                    int64_t width) const {
+  for (Value argument : arguments) {
+    if (isa<kernel::ActivationsType>(argument.getType())) {
+      Value first = part ? e.add(e.mul(part, e.index(width / 32)), group) : group;
+      e.storeGroup(lanes, argument, row, first);
+      continue;
+    }
+    Value base = e.add(e.mul(row, e.index(plain.pitch)), e.mul(group, e.index(32)));
+    if (part)
+      base = e.add(base, e.mul(part, e.index(width)));
+    e.storeLanes(lanes, argument, base, e.mask(group, part ? width : plain.pitch));
+  }
+}
+
 void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
   kernel::WeightsType type = weightsType(linear.weights);
   kernel::ActivationsType inputType = activationsType(type.getInputs(), type.isQuantized());
   int64_t tile = schedule.tokensPerTile;
-  const View &out = linear.out;
-  bool masked = linear.parts > 1 || out.pitch % 32 != 0;
-  SmallVector<Type> types = {type, inputType, f32Buffer()};
-  SmallVector<Value> buffers = {weights(FlatSymbolRefAttr::get(linear.weights)), linear.activations, out.buffer};
+  const Outputs &out = linear.out;
+  SmallVector<Type> types = {type, inputType};
+  SmallVector<Value> buffers = {weights(FlatSymbolRefAttr::get(linear.weights)), linear.activations};
   std::string name;
   llvm::raw_string_ostream stream(name);
-  stream << "linear_" << linear.weights.getFormat() << "_";
+  stream << (linear.gated ? "linear_glu_" : "linear_") << linear.weights.getFormat() << "_";
   if (type.isBank())
     stream << type.getEntries() << "x";
-  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << tile << "_to_" << out.offset << "_" << out.pitch;
+  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << tile << "_to_" << out.plain.pitch << out.name;
   if (type.isBank())
     stream << "_stride_" << type.getEntryStride() << "_" << linear.partStride;
+  unsigned biasAt = types.size(), residualAt = biasAt;
   if (linear.bias) {
+    ++residualAt;
     types.push_back(f32Buffer());
     buffers.push_back(weights(linear.bias));
     stream << "_bias";
@@ -201,19 +233,30 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
     buffers.push_back(linear.residual->buffer);
     stream << "_residual_" << linear.residual->offset << "_" << linear.residual->pitch;
   }
+  unsigned outAt = types.size();
+  types.append(out.types);
+  buffers.append(out.buffers);
+  int64_t blocks = type.getRowBlocks() / (linear.gated ? 2 : 1);
   auto function = kernel(name, types, 1, [&](Emit &e, ValueRange arguments) {
     Value block = e.programId(kernel::Dimension::y), tokenTile = e.programId(kernel::Dimension::x);
     Value part = type.isBank() ? e.programId(kernel::Dimension::z) : Value();
     Value count = arguments.back();
+    ValueRange outputs = arguments.slice(outAt, out.types.size());
     SmallVector<Value> tokenRows, records;
     for (int64_t t = 0; t < tile; ++t) {
       Value row = e.add(e.mul(tokenTile, e.index(tile)), e.index(t));
       tokenRows.push_back(tile == 1 ? row : e.min(row, e.sub(count, e.index(1))));
       records.push_back(part ? e.add(e.mul(tokenRows.back(), e.index(linear.parts)), part) : tokenRows.back());
     }
-    Value sums = e.spanDots(arguments[0], part, block, arguments[1], records);
-    Value column = e.mul(block, e.index(32)), mask = e.mask(block, type.getRows());
-    Value bias = linear.bias ? e.loadLanes(arguments[3], column, mask) : Value();
+    auto dots = [&](Value block) { return e.spanDots(arguments[0], part, block, arguments[1], records); };
+    if (linear.gated) {
+      Value gates = dots(block), ups = dots(e.add(block, e.index(blocks)));
+      for (int64_t t = 0; t < tile; ++t)
+        out.store(e, outputs, e.glu(e.lanesOf(gates, 0, t), e.lanesOf(ups, 0, t)), tokenRows[t], block);
+      return;
+    }
+    Value sums = dots(block), column = e.mul(block, e.index(32)), mask = e.mask(block, type.getRows());
+    Value bias = linear.bias ? e.loadLanes(arguments[biasAt], column, mask) : Value();
     for (int64_t t = 0; t < tile; ++t) {
       Value value = e.lanesOf(sums, 0, t);
       if (bias)
@@ -221,19 +264,16 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
       if (linear.residual) {
         Value base = e.add(e.mul(tokenRows[t], e.index(linear.residual->pitch)), column);
         base = e.add(base, e.index(linear.residual->offset));
-        value = e.add(e.loadLanes(arguments[linear.bias ? 4 : 3], base, mask), value);
+        value = e.add(e.loadLanes(arguments[residualAt], base, mask), value);
       }
-      Value base = e.add(e.add(e.mul(tokenRows[t], e.index(out.pitch)), column), e.index(out.offset));
-      if (part)
-        base = e.add(base, e.mul(part, e.index(linear.partStride)));
-      e.storeLanes(value, arguments[2], base, masked ? mask : Value());
+      out.store(e, outputs, value, tokenRows[t], block, part, linear.partStride);
     }
   });
   // Tokens first: programs that follow each other work on the same weights, which are still in a cache.
-  SmallVector<AffineExpr> grid = {out.rows.ceilDiv(tile), constant(type.getRowBlocks())};
+  SmallVector<AffineExpr> grid = {linear.rows.ceilDiv(tile), constant(blocks)};
   if (type.isBank())
     grid.push_back(constant(linear.parts));
-  dispatch(function, grid, buffers, {out.rows}, implements);
+  dispatch(function, grid, buffers, {linear.rows}, implements);
 }
 
 } // namespace freeport::graph

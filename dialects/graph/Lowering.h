@@ -33,6 +33,19 @@ struct Forms {
   bool flushed = false;   ///< f32 activations
 };
 
+/// Where rows go: to f32 rows, activations or both, a memory argument of the kernel for each.
+struct Outputs {
+  View plain;
+  llvm::SmallVector<mlir::Type> types;
+  llvm::SmallVector<mlir::Value> buffers;
+  std::string name; ///< for the kernel's
+
+  /// Writes elements `32 * group` to `32 * group + 31` of row `row` to each of `arguments`; with `part`, of that one of
+  /// the parts, `width` elements each, that a row is made of.
+  void store(kernel::Emit &e, mlir::ValueRange arguments, mlir::Value lanes, mlir::Value row, mlir::Value group,
+             mlir::Value part = {}, int64_t width = 0) const;
+};
+
 class LoweringContext {
 public:
   LoweringContext(mlir::ModuleOp module, launch::VariantOp variant, Schedule schedule);
@@ -52,13 +65,18 @@ public:
   /// A place for the f32 rows of `value`, rows padded to 32 elements; the program's output for the value that is
   /// returned.
   View allocateRows(mlir::Value value, mlir::AffineExpr rows);
+  /// f32 rows at a place, as outputs.
+  Outputs plainOutputs(View plain) {
+    assert(plain.offset == 0 && "rows are written from their first element on");
+    return {plain, {f32Buffer()}, {plain.buffer}, "_f32"};
+  }
+  /// A place for `value` in every form that a consumer reads. Rows are written in parts of `part` elements: where these
+  /// are no whole groups, f32 rows it is.
+  Outputs allocateOutputs(mlir::Value value, mlir::AffineExpr rows, int64_t part = 32);
   /// `value` as input of a span_dot: the form that its producer wrote, or a new dispatch that makes it.
   mlir::Value activations(mlir::Value value, bool quantized);
-  mlir::Value &activationsSlot(mlir::Value value, bool quantized) { return forms[{value, quantized}]; }
   /// Activations of `parts` pieces of each row, piece p from column `p * stride` of `view` on; record `t * parts + p`.
   mlir::Value emitActivations(View view, int64_t parts, int64_t stride, int64_t width, bool quantized);
-  Forms formsOf(mlir::Value value);
-
   mlir::Value allocate(mlir::AffineExpr bytes);
   mlir::Value weights(mlir::FlatSymbolRefAttr parameter);
   mlir::Value state(llvm::StringRef name, int64_t pageBytes);
@@ -79,19 +97,25 @@ public:
                 llvm::ArrayRef<mlir::AffineExpr> scalars, const llvm::Twine &implements);
 
   /// One linear map: `out[t, p] = residual + (weights[p] @ record[t * parts + p] + bias)`; part p goes to column
-  /// `p * partStride` of `out`. Matrices have one part.
+  /// `p * partStride` of `out`. Matrices have one part. With `gated`, the first half g of the rows and the second u
+  /// give `silu(g) * u`, without bias or residual.
   struct Linear {
     mutable ParameterOp weights;
     mlir::Value activations;
-    View out;
+    Outputs out;
+    mlir::AffineExpr rows;
     int64_t parts = 1;
     int64_t partStride = 0;
     mlir::FlatSymbolRefAttr bias;
     std::optional<View> residual;
+    bool gated = false;
   };
   void emitLinear(const Linear &linear, llvm::StringRef implements);
 
 private:
+  Forms formsOf(mlir::Value value);
+  mlir::Value &activationsSlot(mlir::Value value, bool quantized) { return forms[{value, quantized}]; }
+
   mlir::ModuleOp module;
   mlir::OpBuilder kernels, launches;
   mlir::Operation *variant;

@@ -232,6 +232,7 @@ Value Emit::portableExp(Value x) {
 
 Value Emit::sigmoid(Value x) { return div(f32(1), add(f32(1), exp(negate(x)))); }
 Value Emit::silu(Value x) { return div(x, add(f32(1), exp(negate(x)))); }
+Value Emit::glu(Value gate, Value up) { return mul(flush(silu(gate)), flush(up)); }
 Value Emit::sqrt(Value x) { return builder.create<SqrtOp>(location, x.getType(), x); }
 
 std::pair<Value, Value> Emit::sineCosine(Value angle) {

@@ -83,6 +83,8 @@ public:
   /// `1 / (1 + exp(-x))` and `x / (1 + exp(-x))`.
   mlir::Value sigmoid(mlir::Value x);
   mlir::Value silu(mlir::Value x);
+  /// `flush(silu(gate)) * flush(up)`.
+  mlir::Value glu(mlir::Value gate, mlir::Value up);
   mlir::Value sqrt(mlir::Value x);
   /// Nearest integer as a float, ties to even, for |x| < 2^22.
   mlir::Value round(mlir::Value x);

@@ -508,7 +508,7 @@ TEST_F(BackendsAgree, AttentionSelectsUnwrittenQ8KeysAway) {
   PassManager passes(&context);
   buildKernelStage(passes, TargetDescription());
   ASSERT_TRUE(succeeded(passes.run(*imported->module)));
-  constexpr size_t kPositions = 2, kResult = 5, kKeys = 6;
+  constexpr size_t kPositions = 1, kKeys = 5, kResult = 6;
   size_t kernels = 0;
   for (auto function : (*imported->module).getOps<kernel::FuncOp>()) {
     if (!function.getSymName().starts_with("attention_f16_keys_q8"))
@@ -544,6 +544,10 @@ INSTANTIATE_TEST_SUITE_P(, ModelKernels,
                          [](const auto &info) {
                            return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
                          });
+INSTANTIATE_TEST_SUITE_P(NormedHeads, ModelKernels,
+                         testing::Combine(testing::Values("qwen3"), testing::Values("f32", "q4"), testing::Values(""),
+                                          testing::Values(false)),
+                         [](const auto &info) { return std::string(std::get<1>(info.param)); });
 INSTANTIATE_TEST_SUITE_P(Q8Keys, ModelKernels,
                          testing::Combine(testing::Values("llama", "qwen3_moe"), testing::Values("f32", "q4"),
                                           testing::Values("q8"), testing::Values(false)),

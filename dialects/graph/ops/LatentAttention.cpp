@@ -62,7 +62,7 @@ private:
   void readContext(Value records, Value ropeKeys, Value seen);
   /// Keys, or values, of `group` heads from `first` on.
   void expand(ParameterOp weights, bool keys, int64_t group, int64_t first, Value records, Value seen, Value pages);
-  void attend(int64_t group, int64_t first, Value pages, Value ropeKeys, View out);
+  void attend(int64_t group, int64_t first, Value pages, Value ropeKeys, const Outputs &out);
 
   /// Elements of a page with one head's expanded keys [nope][32 tokens] and values [32 tokens][values padded to 32].
   int64_t headElements() const { return 32 * nope + 32 * 32 * blocksOf(values); }
@@ -132,8 +132,10 @@ void LatentLowering::absorbed() {
   absorb.activations = context.emitActivations(query, heads, head, nope, /*quantized=*/false);
   absorb.parts = heads;
   absorb.partStride = latentPitch;
-  absorb.out = {context.allocate(query.rows * (4 * heads * latentPitch)), 0, heads * latentPitch, heads * latentPitch,
+  View absorbed{context.allocate(query.rows * (4 * heads * latentPitch)), 0, heads * latentPitch, heads * latentPitch,
                 query.rows};
+  absorb.out = context.plainOutputs(absorbed);
+  absorb.rows = query.rows;
   context.emitLinear(absorb, "latent_attention query");
 
   append();
@@ -183,7 +185,7 @@ void LatentLowering::absorbed() {
         }
       });
   context.dispatch(function, {query.rows, context.constant(heads / together)},
-                   {absorb.out.buffer, query.buffer, state, positions, sequences, pageTable, attended},
+                   {absorbed.buffer, query.buffer, state, positions, sequences, pageTable, attended},
                    {context.tablePages()}, Twine("latent_attention ") + shape);
 
   LoweringContext::Linear expand;
@@ -191,7 +193,8 @@ void LatentLowering::absorbed() {
   expand.activations = attended;
   expand.parts = heads;
   expand.partStride = values;
-  expand.out = context.allocateRows(op.getResult(), query.rows);
+  expand.rows = query.rows;
+  expand.out = context.allocateOutputs(op.getResult(), query.rows, values);
   context.emitLinear(expand, "latent_attention value");
 }
 
@@ -275,38 +278,44 @@ void LatentLowering::expand(ParameterOp weights, bool keys, int64_t group, int64
                    Twine("latent_attention ") + what);
 }
 
-void LatentLowering::attend(int64_t group, int64_t first, Value pages, Value ropeKeys, View out) {
+void LatentLowering::attend(int64_t group, int64_t first, Value pages, Value ropeKeys, const Outputs &out) {
   int64_t tokens = kQueriesTogether, blocks = blocksOf(values);
+  SmallVector<Type> types = {stateType, stateType, context.i32Buffer(), context.i32Buffer()};
+  SmallVector<Value> buffers = {pages, ropeKeys, positions, sequences};
+  Heads queries(query, head);
+  queries.addArguments(context, types, buffers);
+  unsigned outAt = types.size();
+  types.append(out.types);
+  buffers.append(out.buffers);
   auto function = context.kernel(
-      "latent_expanded_" + shape + "_" + Twine(values) + place(query) + place(out) + "_tile_" + Twine(tokens) +
+      "latent_expanded_" + shape + "_" + Twine(values) + place(query) + out.name + "_tile_" + Twine(tokens) +
           "_heads_" + Twine(group) + "_scale_" + scaleBits,
-      {context.f32Buffer(), stateType, stateType, context.i32Buffer(), context.i32Buffer(), context.f32Buffer()}, 3,
-      [&](Emit &e, ValueRange arguments) {
+      types, 3, [&](Emit &e, ValueRange arguments) {
+        Value tablePages = arguments[types.size()], count = arguments[types.size() + 1], firstHead = arguments.back();
         Value part = e.programId(kernel::Dimension::y), partElements = e.mul(part, e.index(headElements()));
-        QueryRows io{tokens, /*together=*/1, e.add(arguments[8], part), query, out, head, values, {}};
-        QueryTile tile = io.read(e, arguments[0], arguments[3], arguments[4], arguments[7]);
+        QueryRows io{tokens, /*together=*/1, e.add(firstHead, part), values, {}};
+        QueryTile tile = io.read(e, queries, arguments, arguments[2], arguments[3], count);
         auto entryOf = [&](int64_t t, Value page) {
-          return e.add(e.mul(e.toIndex(e.load(arguments[4], io.rows[t])), arguments[6]), page);
+          return e.add(e.mul(e.toIndex(e.load(arguments[3], io.rows[t])), tablePages), page);
         };
         auto pageOf = [&](Value entry) { return e.add(e.mul(entry, e.index(group * headElements())), partElements); };
         auto scores = [&](ArrayRef<Value> queries, Value entry) {
           auto keys = [&](Value d) {
-            return e.toF32(e.loadLanes(arguments[1], e.add(pageOf(entry), e.mul(d, e.index(32)))));
+            return e.toF32(e.loadLanes(arguments[0], e.add(pageOf(entry), e.mul(d, e.index(32)))));
           };
           auto rotated = [&](Value d) {
-            return e.toF32(e.loadLanes(arguments[2], e.mul(e.add(e.mul(entry, e.index(rope)), d), e.index(32))));
+            return e.toF32(e.loadLanes(arguments[1], e.mul(e.add(e.mul(entry, e.index(rope)), d), e.index(32))));
           };
           return floatScores(e, queries, {{nope, keys}, {rope, rotated}});
         };
         auto value = [&](Value entry, Value key, int64_t block) {
           Value at = e.add(pageOf(entry), e.index(32 * nope + 32 * block));
-          return e.toF32(e.loadLanes(arguments[1], e.add(at, e.mul(key, e.index(32 * blocks)))));
+          return e.toF32(e.loadLanes(arguments[0], e.add(at, e.mul(key, e.index(32 * blocks)))));
         };
         PageReader reader{blocks, entryOf, scores, value};
-        io.write(e, PageWalk(e, tile, scale, reader).run(), arguments[5]);
+        io.write(e, PageWalk(e, tile, scale, reader).run(), out, arguments.slice(outAt, out.types.size()));
       });
-  context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(group)},
-                   {query.buffer, pages, ropeKeys, positions, sequences, out.buffer},
+  context.dispatch(function, {query.rows.ceilDiv(tokens), context.constant(group)}, buffers,
                    {context.tablePages(), query.rows, context.constant(first)},
                    Twine("latent_attention expanded ") + shape);
 }
@@ -322,7 +331,7 @@ void LatentLowering::expanded() {
   readContext(records, ropeKeys, seen);
   ParameterOp expansion = lookupParameter(op, op.getExpansionWeightAttr());
   Value pages = context.allocate(entries() * (group * headElements() * bytes));
-  View out = context.allocateRows(op.getResult(), query.rows);
+  Outputs out = context.allocateOutputs(op.getResult(), query.rows, values);
   for (int64_t first = 0; first < heads; first += group) {
     expand(expansion, /*keys=*/true, group, first, records, seen, pages);
     expand(valueWeight, /*keys=*/false, group, first, records, seen, pages);

@@ -311,7 +311,7 @@ LogicalResult ExpertsOp::lower(LoweringContext &context) {
           for (auto [block, gate] : llvm::zip_equal(blocks, gates)) {
             Value ups = e.spanDots(arguments[1], expert, block, arguments[2], records);
             for (auto [number, record] : llvm::enumerate(assignment)) {
-              Value lanes = e.mul(e.flush(e.silu(e.lanesOf(gate, 0, number))), e.flush(e.lanesOf(ups, 0, number)));
+              Value lanes = e.glu(e.lanesOf(gate, 0, number), e.lanesOf(ups, 0, number));
               e.storeGroup(lanes, arguments[5], record, block);
             }
           }

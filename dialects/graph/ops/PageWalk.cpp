@@ -182,37 +182,49 @@ Value sharedPages(Emit &e, ArrayRef<Value> positions, Value sequences, ArrayRef<
   return e.select(same, e.div(e.add(least, e.index(1)), e.index(32)), e.index(0));
 }
 
-QueryTile QueryRows::read(Emit &e, Value buffer, Value positions, Value sequences, Value count) {
+QueryTile QueryRows::place(Emit &e, Value positions, Value sequences, Value count) {
   QueryTile tile{together, {}, {}, {}};
   for (int64_t t = 0; t < tokens; ++t) {
     Value row = e.add(e.mul(e.programId(kernel::Dimension::x), e.index(tokens)), e.index(t));
     rows.push_back(tokens == 1 ? row : e.min(row, e.sub(count, e.index(1))));
     tile.positions.push_back(e.toIndex(e.load(positions, rows[t])));
-    Value base = e.add(e.mul(rows[t], e.index(query.pitch)), e.index(query.offset));
-    for (int64_t i = 0; i < together; ++i) {
-      if (isa<kernel::ActivationsType>(buffer.getType())) {
-        Value first = e.mul(rows[t], e.index(query.width / queryWidth));
-        tile.queries.push_back(e.add(first, e.add(head, e.index(i))));
-        continue;
-      }
-      tile.queries.push_back(e.local(32 * blocksOf(queryWidth)));
-      Value column = e.mul(e.add(head, e.index(i)), e.index(queryWidth));
-      copyFlushed(e, buffer, e.add(base, column), queryWidth, tile.queries.back(), 0);
-    }
   }
   if (tokens > 1)
     tile.sharedPages = sharedPages(e, tile.positions, sequences, rows);
   return tile;
 }
 
-void QueryRows::write(Emit &e, ArrayRef<std::pair<Softmax, Value>> results, Value buffer) {
+QueryTile QueryRows::read(Emit &e, const Heads &queries, ValueRange arguments, Value positions, Value sequences,
+                          Value count) {
+  QueryTile tile = place(e, positions, sequences, count);
+  SmallVector<Value> numbers;
+  for (int64_t i = 0; i < together; ++i)
+    numbers.push_back(e.add(head, e.index(i)));
+  for (int64_t t = 0; t < tokens; ++t) {
+    SmallVector<Value> locals;
+    for (int64_t i = 0; i < together; ++i)
+      locals.push_back(e.local(queries.localElements()));
+    queries.read(e, arguments, rows[t], tile.positions[t], numbers, locals);
+    tile.queries.append(locals);
+  }
+  return tile;
+}
+
+QueryTile QueryRows::records(Emit &e, int64_t heads, Value positions, Value sequences, Value count) {
+  QueryTile tile = place(e, positions, sequences, count);
+  for (Value row : rows)
+    for (int64_t i = 0; i < together; ++i)
+      tile.queries.push_back(e.add(e.mul(row, e.index(heads)), e.add(head, e.index(i))));
+  return tile;
+}
+
+void QueryRows::write(Emit &e, ArrayRef<std::pair<Softmax, Value>> results, const Outputs &out, ValueRange arguments) {
   for (auto [i, result] : llvm::enumerate(results)) {
-    Value column = e.mul(e.add(head, e.index(i % together)), e.index(valueWidth));
-    Value to = e.add(e.mul(rows[i / together], e.index(out.pitch)), column);
+    Value row = rows[i / together], part = e.add(head, e.index(i % together));
     Value sum = result.first.sum, total = result.second;
     e.loop(e.index(0), e.index(blocksOf(valueWidth)), [&](Value group) {
-      Value at = e.mul(group, e.index(32));
-      e.storeLanes(e.div(e.loadLanes(total, at), sum), buffer, e.add(to, at), e.mask(group, valueWidth));
+      Value lanes = e.div(e.loadLanes(total, e.mul(group, e.index(32))), sum);
+      out.store(e, arguments, lanes, row, group, part, valueWidth);
     });
   }
 }

@@ -1,14 +1,12 @@
 // What attentions share: the walk over a sequence's pages of keys and values, and the merging of the sums.
 #pragma once
 
-#include "dialects/graph/Lowering.h"
+#include "dialects/graph/ops/Heads.h"
 
 namespace freeport::graph {
 
 /// Queries whose sums stay in registers together: each key and value is then loaded and widened once for all of them.
 constexpr int64_t kQueriesTogether = 4;
-
-inline int64_t blocksOf(int64_t width) { return (width + 31) / 32; }
 
 /// How many of `heads` heads that read the same keys one program works on.
 int64_t headsPerProgram(int64_t heads);
@@ -86,16 +84,22 @@ mlir::Value sharedPages(kernel::Emit &e, llvm::ArrayRef<mlir::Value> positions, 
 struct QueryRows {
   int64_t tokens, together; ///< of one program, the grid's x; heads of one program
   mlir::Value head;         ///< the program's first
-  View query, out;
-  int64_t queryWidth, valueWidth; ///< of a head
+  int64_t valueWidth;       ///< of a head
 
-  /// Reads the program's queries: floats into local memory, of activations the number of each head's record. There are
-  /// `count` rows; where the tile has more tokens, the last row stands in.
-  QueryTile read(kernel::Emit &e, mlir::Value buffer, mlir::Value positions, mlir::Value sequences, mlir::Value count);
-  /// Divides what a walk returned by its sums and writes it to `out`'s `buffer`.
-  void write(kernel::Emit &e, llvm::ArrayRef<std::pair<Softmax, mlir::Value>> results, mlir::Value buffer);
+  /// Reads the program's queries into local memory from a kernel's `arguments`. There are `count` rows; where the tile
+  /// has more tokens, the last row stands in.
+  QueryTile read(kernel::Emit &e, const Heads &queries, mlir::ValueRange arguments, mlir::Value positions,
+                 mlir::Value sequences, mlir::Value count);
+  /// The program's queries where they are records of activations, `heads` of each row.
+  QueryTile records(kernel::Emit &e, int64_t heads, mlir::Value positions, mlir::Value sequences, mlir::Value count);
+  /// Divides what a walk returned by its sums and writes it.
+  void write(kernel::Emit &e, llvm::ArrayRef<std::pair<Softmax, mlir::Value>> results, const Outputs &out,
+             mlir::ValueRange arguments);
 
   llvm::SmallVector<mlir::Value> rows; ///< of each token, once they were read
+
+private:
+  QueryTile place(kernel::Emit &e, mlir::Value positions, mlir::Value sequences, mlir::Value count);
 };
 
 } // namespace freeport::graph

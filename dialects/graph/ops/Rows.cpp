@@ -1,5 +1,5 @@
 // Ops that move or normalise rows: embed, select_rows, columns, rms_norm, glu, linear.
-#include "dialects/graph/Lowering.h"
+#include "dialects/graph/ops/Heads.h"
 
 using namespace mlir;
 using freeport::kernel::Emit;
@@ -104,46 +104,6 @@ LogicalResult ColumnsOp::lower(LoweringContext &context) {
 // rms_norm, glu: they write their result in every form that a consumer reads
 //===----------------------------------------------------------------------===//
 
-/// Where a result goes: f32 rows and activations, as its consumers need.
-struct Outputs {
-  View plain;
-  SmallVector<Type> types;
-  SmallVector<Value> buffers;
-  std::string name;
-};
-
-static Outputs plainOutputs(LoweringContext &context, Value result, AffineExpr rows) {
-  View plain = context.allocateRows(result, rows);
-  return {plain, {context.f32Buffer()}, {plain.buffer}, "_f32"};
-}
-
-static Outputs allocateOutputs(LoweringContext &context, Value result, AffineExpr rows) {
-  Forms forms = context.formsOf(result);
-  Outputs outputs = forms.plain ? plainOutputs(context, result, rows) : Outputs();
-  for (bool quantized : {true, false}) {
-    if (!(quantized ? forms.quantized : forms.flushed))
-      continue;
-    kernel::ActivationsType type = context.activationsType(width(result), quantized);
-    Value buffer = context.allocate(rows * type.getTokenBytes());
-    context.activationsSlot(result, quantized) = buffer;
-    outputs.types.push_back(type);
-    outputs.buffers.push_back(buffer);
-    outputs.name += quantized ? "_i8" : "_flushed";
-  }
-  return outputs;
-}
-
-/// Stores one group of 32 elements of row `token` to each of the memory arguments.
-static void storeOutputs(Emit &e, const Outputs &outputs, ValueRange arguments, Value lanes, Value token, Value group) {
-  for (Value argument : arguments) {
-    if (isa<kernel::ActivationsType>(argument.getType()))
-      e.storeGroup(lanes, argument, token, group);
-    else
-      e.storeLanes(lanes, argument, e.add(e.mul(token, e.index(outputs.plain.pitch)), e.mul(group, e.index(32))),
-                   e.mask(group, outputs.plain.pitch));
-  }
-}
-
 LogicalResult RmsNormOp::verify() {
   int64_t heads = getHeads();
   if (heads < 1 || width(getInput()) % heads) // rms_norm_c3
@@ -155,44 +115,67 @@ LogicalResult RmsNormOp::verify() {
 }
 
 LogicalResult RmsNormOp::lower(LoweringContext &context) {
+  if (isPartOfAttention(*this))
+    return success();
   View in = context.view(getInput());
   int64_t heads = getHeads(), size = in.width / heads;
-  // A head is no whole number of groups: its consumers take plain rows.
-  Outputs outputs =
-      heads > 1 ? plainOutputs(context, getResult(), in.rows) : allocateOutputs(context, getResult(), in.rows);
+  Outputs outputs = context.allocateOutputs(getResult(), in.rows, heads > 1 ? size : 32);
   SmallVector<Type> types = {context.f32Buffer(), context.f32Buffer()};
   types.append(outputs.types);
   SmallVector<Value> buffers = {in.buffer, context.weights(getWeightAttr())};
   buffers.append(outputs.buffers);
-  uint32_t epsilonBits = getEpsilon().bitcastToAPInt().getZExtValue();
   auto function = context.kernel(
       Twine("rms_norm_") + Twine(heads) + "x" + Twine(size) + "_pitch_" + Twine(in.pitch) + "_from_" +
-          Twine(in.offset) + "_epsilon_" + Twine::utohexstr(epsilonBits) + outputs.name,
+          Twine(in.offset) + "_epsilon_" + Twine::utohexstr(getEpsilon().bitcastToAPInt().getZExtValue()) +
+          outputs.name,
       types, 0, [&](Emit &e, ValueRange arguments) {
         Value token = e.programId(kernel::Dimension::x), head = e.programId(kernel::Dimension::y);
         Value row = e.add(e.mul(token, e.index(in.pitch)), e.index(in.offset)), column = e.mul(head, e.index(size));
-        Value groups = e.index((size + 31) / 32);
         auto element = [&](Value group) {
           Value base = e.add(e.add(row, column), e.mul(group, e.index(32)));
           return e.flush(e.loadLanes(arguments[0], base, e.mask(group, size)));
         };
-        Value squares = e.loop(e.index(0), groups, {e.zeroLanes()}, [&](Value group, ValueRange sums) {
-          Value x = element(group);
-          return SmallVector<Value>{e.add(sums[0], e.mul(x, x))};
-        })[0];
-        Value mean = e.div(e.reduce(kernel::ReduceKind::add, squares), e.f32(static_cast<float>(size)));
-        Value inverse = e.div(e.f32(1), e.sqrt(e.add(mean, e.f32Bits(epsilonBits))));
-        e.loop(e.index(0), groups, [&](Value group) {
-          Value weight = e.loadLanes(arguments[1], e.mul(group, e.index(32)), e.mask(group, size));
-          Value lanes = e.mul(e.mul(element(group), inverse), weight);
-          if (heads == 1)
-            return storeOutputs(e, outputs, arguments.drop_front(2), lanes, token, group);
-          Value base = e.add(e.add(e.mul(token, e.index(outputs.plain.pitch)), column), e.mul(group, e.index(32)));
-          e.storeLanes(lanes, arguments[2], base, e.mask(group, size));
+        emitRmsNorm(e, size, getEpsilon(), arguments[1], element, [&](Value group, Value lanes) {
+          outputs.store(e, arguments.drop_front(2), lanes, token, group, heads > 1 ? head : Value(), size);
         });
       });
   context.dispatch(function, {in.rows, context.constant(heads)}, buffers, {}, Twine("rms_norm ") + Twine(in.width));
   return success();
+}
+
+static std::string shapeOf(LinearOp linear) {
+  ParameterOp weights = lookupParameter(linear, linear.getWeightAttr());
+  return (weights.getFormat() + " " + Twine(weights.getShape()[0]) + "x" + Twine(weights.getShape()[1])).str();
+}
+
+/// `op`, with its result, or what a gate makes of it, in every form that consumers read.
+static LoweringContext::Linear linearOf(LoweringContext &context, LinearOp op, Value result, bool gated) {
+  ParameterOp parameter = lookupParameter(op, op.getWeightAttr());
+  LoweringContext::Linear linear;
+  linear.weights = parameter;
+  linear.activations = context.activations(op.getInput(), context.weightsType(parameter).isQuantized());
+  linear.bias = op.getBiasAttr();
+  if (op.getResidual())
+    linear.residual = context.view(op.getResidual());
+  linear.rows = context.rowsOf(op.getInput());
+  linear.out = context.allocateOutputs(result, linear.rows);
+  linear.gated = gated;
+  return linear;
+}
+
+/// The linear map whose result is nothing but the gate and, behind it, the up of `glu`; null where there is none.
+static LinearOp gatedLinear(GluOp glu) {
+  auto half = [&](Value operand, int64_t offset) -> Value {
+    auto columns = operand.getDefiningOp<ColumnsOp>();
+    return columns && columns->hasOneUse() && int64_t(columns.getOffset()) == offset ? columns.getInput() : Value();
+  };
+  int64_t inner = width(glu.getGate());
+  Value both = half(glu.getGate(), 0);
+  if (!both || inner % 32 || width(both) != 2 * inner || half(glu.getUp(), inner) != both ||
+      !llvm::hasNItems(both.getUses(), 2))
+    return {};
+  auto linear = both.getDefiningOp<LinearOp>();
+  return linear && !linear.getBias() && !linear.getResidual() ? linear : LinearOp();
 }
 
 LogicalResult GluOp::verify() { // glu_c1
@@ -202,8 +185,12 @@ LogicalResult GluOp::verify() { // glu_c1
 }
 
 LogicalResult GluOp::lower(LoweringContext &context) {
+  if (LinearOp linear = gatedLinear(*this)) {
+    context.emitLinear(linearOf(context, linear, getResult(), /*gated=*/true), "linear_glu " + shapeOf(linear));
+    return success();
+  }
   View gate = context.view(getGate()), up = context.view(getUp());
-  Outputs outputs = allocateOutputs(context, getResult(), gate.rows);
+  Outputs outputs = context.allocateOutputs(getResult(), gate.rows);
   SmallVector<Type> types = {context.f32Buffer(), context.f32Buffer()};
   types.append(outputs.types);
   SmallVector<Value> buffers = {gate.buffer, up.buffer};
@@ -218,8 +205,8 @@ LogicalResult GluOp::lower(LoweringContext &context) {
           return e.loadLanes(buffer, e.add(e.add(e.mul(token, e.index(view.pitch)), column), e.index(view.offset)),
                              mask);
         };
-        Value lanes = e.mul(e.flush(e.silu(load(arguments[0], gate))), e.flush(load(arguments[1], up)));
-        storeOutputs(e, outputs, arguments.drop_front(2), lanes, token, group);
+        outputs.store(e, arguments.drop_front(2), e.glu(load(arguments[0], gate), load(arguments[1], up)), token,
+                      group);
       });
   context.dispatch(function, {context.constant((gate.width + 31) / 32), gate.rows}, buffers, {},
                    Twine("glu ") + Twine(gate.width));
@@ -241,17 +228,12 @@ LogicalResult LinearOp::verify() {
 }
 
 LogicalResult LinearOp::lower(LoweringContext &context) {
-  ParameterOp parameter = lookupParameter(*this, getWeightAttr());
-  LoweringContext::Linear linear;
-  linear.weights = parameter;
-  linear.activations = context.activations(getInput(), context.weightsType(parameter).isQuantized());
-  linear.bias = getBiasAttr();
-  if (getResidual())
-    linear.residual = context.view(getResidual());
-  linear.out = context.allocateRows(getResult(), context.rowsOf(getInput()));
-  context.emitLinear(linear, (Twine("linear ") + parameter.getFormat() + " " + Twine(parameter.getShape()[0]) + "x" +
-                              Twine(parameter.getShape()[1]))
-                                 .str());
+  // A gated one is the glu's.
+  for (Operation *columns : getResult().getUsers())
+    for (Operation *user : columns->getUsers())
+      if (auto glu = dyn_cast<GluOp>(user); glu && gatedLinear(glu) == *this)
+        return success();
+  context.emitLinear(linearOf(context, *this, getResult(), /*gated=*/false), "linear " + shapeOf(*this));
   return success();
 }
 

@@ -1,6 +1,7 @@
 // RUN: split-file %s %t
 // RUN: freeport-opt %t/lower.mlir --freeport-graph-lower --canonicalize --cse --freeport-launch-plan-arena \
 // RUN:   --freeport-launch-insert-barriers | FileCheck %t/lower.mlir
+// RUN: freeport-opt %t/gated.mlir --freeport-kernel-stage | FileCheck %t/gated.mlir
 // RUN: freeport-opt %t/invalid.mlir --verify-diagnostics --split-input-file
 
 //--- lower.mlir
@@ -13,6 +14,32 @@ func.func @step(%a: tensor<?xi32>, %b: tensor<?xi32>, %c: tensor<?xi32>) -> tens
   %e = graph.embed %a, @t : (tensor<?xi32>) -> tensor<?x40xf32>
   %r = graph.glu %e, %e : (tensor<?x40xf32>, tensor<?x40xf32>) -> tensor<?x40xf32>
   return %r : tensor<?x40xf32>
+}
+
+//--- gated.mlir
+// Where a linear map makes nothing but gate and up, the same program makes both and writes the next one's activations.
+// CHECK: launch.variant tokens 1 to 1
+// CHECK: launch.dispatch @linear_glu_q8_128x64_tile_1_to_0_i8 grid [{{.*}}2]
+// CHECK-NOT: launch.dispatch @glu
+// CHECK: launch.dispatch @linear_q8_64x64_
+// CHECK-LABEL: kernel.func @linear_glu_q8_128x64_tile_1_to_0_i8
+// CHECK-DAG: %[[BLOCK:.+]] = kernel.program_id y
+// CHECK: kernel.span_dot %arg0 rows[%[[BLOCK]]]
+// CHECK: %[[UP:.+]] = arith.addi %[[BLOCK]], %c2
+// CHECK: kernel.span_dot %arg0 rows[%[[UP]]]
+// CHECK: arith.divf
+// CHECK: kernel.store_group {{.+}}, %arg2[%{{.+}}, %[[BLOCK]]]
+graph.parameter @t [64, 64] "f32" from [[#graph.piece<"t", 0, 1, false>]]
+graph.parameter @w [128, 64] "q8" from [[#graph.piece<"t", 0, 1, false>]]
+graph.parameter @d [64, 64] "q8" from [[#graph.piece<"t", 0, 1, false>]]
+func.func @step(%a: tensor<?xi32>, %b: tensor<?xi32>, %c: tensor<?xi32>) -> tensor<?x64xf32> {
+  %e = graph.embed %a, @t : (tensor<?xi32>) -> tensor<?x64xf32>
+  %w = graph.linear %e, @w : (tensor<?x64xf32>) -> tensor<?x128xf32>
+  %g = graph.columns %w from 0 : (tensor<?x128xf32>) -> tensor<?x64xf32>
+  %u = graph.columns %w from 64 : (tensor<?x128xf32>) -> tensor<?x64xf32>
+  %x = graph.glu %g, %u : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+  %r = graph.linear %x, @d : (tensor<?x64xf32>) -> tensor<?x64xf32>
+  return %r : tensor<?x64xf32>
 }
 
 //--- invalid.mlir

@@ -30,9 +30,9 @@ func.func @step(%a: tensor<?xi32>, %b: tensor<?xi32>, %c: tensor<?xi32>) -> tens
 // The bias is added to the row's sum, and the residual to both.
 // CHECK: launch.dispatch @linear_f32_64x64_tile_{{.+}}_bias
 // CHECK-LABEL: kernel.func @linear_f32_64x64_tile_
-// CHECK: %[[BIAS:.+]] = kernel.load_lanes %arg3
+// CHECK: %[[BIAS:.+]] = kernel.load_lanes %arg2
 // CHECK: %[[SUM:.+]] = arith.addf %{{.+}}, %[[BIAS]]
-// CHECK: %[[RESIDUAL:.+]] = kernel.load_lanes %arg4
+// CHECK: %[[RESIDUAL:.+]] = kernel.load_lanes %arg3
 // CHECK: arith.addf %[[RESIDUAL]], %[[SUM]]
 graph.parameter @t [64, 64] "f32" from [[#graph.piece<"t", 0, 64, false>]]
 graph.parameter @b [64] "f32" from [[#graph.piece<"c", 0, 40, false>, #graph.piece<"d", 0, 24, false>]]

@@ -4,7 +4,8 @@
 // RUN: freeport-opt %t/invalid.mlir --verify-diagnostics --split-input-file
 
 //--- lower.mlir
-// CHECK: kernel.func @rope_interleaved_16_at_0_of_2x24
+// CHECK: launch.dispatch @heads_24_from_0_64_rope_interleaved_16_at_0_factor_3F800000_of_2 grid [{{.*}}2
+// CHECK: kernel.func @heads_24_from_0_64_rope_interleaved_16_at_0_factor_3F800000_of_2
 // CHECK: arith.sitofp
 // CHECK: kernel.gather
 // CHECK: kernel.gather
