@@ -13,6 +13,8 @@ using kernel::BlockFormat;
 constexpr int64_t kStreams = 4;
 constexpr int64_t kFloatTokens = 4;
 constexpr int64_t kLine = 64;
+/// Records ahead that are prefetched into the first-level cache, behind the distance of the second-level cache.
+constexpr int64_t kNearRecords = 2;
 /// Float accumulators that stay in registers beside the operands.
 constexpr int64_t kFloatAccumulators = 8;
 
@@ -155,12 +157,18 @@ SmallVector<Value> SpanDotLowering::walk(const Walk &walk) {
   return sums;
 }
 
-/// Asks for the lines of a record that lies ahead, for the second-level cache.
+/// Asks for the lines of a record that lies ahead, for the second-level cache, and of one that is nearer, for the
+/// first-level cache (docs/decisions/0010-prefetching.md).
 void SpanDotLowering::prefetch(const Walk &walk, Value group) {
+  const int64_t recordBytes = weights.getRecordBytes();
+  auto ask = [&](Value record, uint32_t hint) {
+    for (int64_t line = 0; line < recordBytes; line += kLine)
+      m.create<LLVM::Prefetch>(m.address(record, line), /*rw=*/0u, hint, /*cache=*/1u);
+  };
   for (Value row : walk.rows) {
-    Value ahead = m.address(m.address(row, m.multiply(group, m.i64(weights.getRecordBytes()))), prefetchDistance);
-    for (int64_t line = 0; line < weights.getRecordBytes(); line += kLine)
-      m.create<LLVM::Prefetch>(m.address(ahead, line), /*rw=*/0u, /*hint=*/2u, /*cache=*/1u);
+    Value record = m.address(row, m.multiply(group, m.i64(recordBytes)));
+    ask(m.address(record, prefetchDistance), /*hint=*/2);
+    ask(m.address(record, kNearRecords * recordBytes), /*hint=*/3);
   }
 }
 

@@ -7,14 +7,15 @@
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-dotprod | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod | FileCheck %s --check-prefix=DOTPROD --implicit-check-not=smmla --implicit-check-not=fmla
 // RUN: freeport-opt %s --freeport-cpu-pipeline=profile=aarch64-i8mm | mlir-translate --mlir-to-llvmir | llc -O3 -mtriple=aarch64 -mattr=+dotprod,+i8mm | FileCheck %s --check-prefix=I8MM --implicit-check-not=fmla
 
-// One token has two loops: where the loader set a distance, one that prefetches a record of 576 bytes at a time, and one
+// One token has two loops: where the loader set a distance, one that prefetches records of 576 bytes into both caches, and one
 // that does not. More tokens do not prefetch.
 // V3-LABEL: one_token:
 // V3-COUNT-9: prefetcht1
+// V3-COUNT-9: prefetcht0
 // V3: vpmaddubsw {{.+}}, %ymm{{[0-9]+}}
 // V3: vpmaddwd {{.+}}, %ymm{{[0-9]+}}
 // V3: vpmaddwd {{.+}}, %ymm{{[0-9]+}}
-// V3-NOT: prefetcht1
+// V3-NOT: prefetcht
 // AVXVNNI-LABEL: one_token:
 // AVXVNNI: {vex} vpdpbusd {{.+}}, %ymm{{[0-9]+}}
 // V4-LABEL: one_token:
@@ -22,6 +23,7 @@
 // V4: vpdpbusd {{.+}}, %ymm{{[0-9]+}}
 // NEON-LABEL: one_token:
 // NEON: prfm pldl2keep
+// NEON: prfm pldl1keep
 // NEON: smull v{{[0-9]+}}.8h, v{{[0-9]+}}.8b, v{{[0-9]+}}.8b
 // NEON: smlal2 v{{[0-9]+}}.8h, v{{[0-9]+}}.16b, v{{[0-9]+}}.16b
 // NEON: addp v{{[0-9]+}}.4s
