@@ -15,7 +15,8 @@ struct Target {
 };
 
 /// Compiles the kernels of `launch` for all profiles of all targets; the backends' names and what they made. The
-/// kernels' module gets `attributes`. `progress` is told what is being done and returns false to cancel.
+/// kernels' module gets `attributes`. Profiles compile in parallel. `progress` is told what is being done, by one
+/// thread at a time but not always the caller's, and returns false to cancel.
 llvm::Expected<std::vector<std::pair<std::string, Executable>>>
 compileKernels(mlir::ModuleOp launch, llvm::ArrayRef<Target> targets, llvm::ArrayRef<mlir::NamedAttribute> attributes,
                llvm::function_ref<bool(const char *)> progress);

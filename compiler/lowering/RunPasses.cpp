@@ -8,7 +8,24 @@
 
 using namespace mlir;
 
+#include <mutex>
+
 namespace freeport {
+
+static std::mutex recoveryMutex;
+static int recoveries = 0;
+
+CrashRecovery::CrashRecovery() {
+  std::lock_guard lock(recoveryMutex);
+  if (recoveries++ == 0)
+    llvm::CrashRecoveryContext::Enable();
+}
+
+CrashRecovery::~CrashRecovery() {
+  std::lock_guard lock(recoveryMutex);
+  if (--recoveries == 0)
+    llvm::CrashRecoveryContext::Disable();
+}
 
 /// Writes `module` and the pipeline as `freeport-opt --run-reproducer` reads them; the file's name, empty if it cannot
 /// be written.
@@ -46,10 +63,9 @@ llvm::Error runPasses(OwningOpRef<ModuleOp> &module, llvm::function_ref<void(OpP
   build(*passes);
   OwningOpRef<ModuleOp> before = module->clone();
   LogicalResult result = failure();
-  llvm::CrashRecoveryContext::Enable();
+  CrashRecovery enabled;
   llvm::CrashRecoveryContext recovery;
   bool survived = recovery.RunSafely([&] { result = passes->run(*module); });
-  llvm::CrashRecoveryContext::Disable();
   if (survived && succeeded(result))
     return llvm::Error::success();
   std::string path = writeReproducer(*before, *passes), message = "internal error: a pass ";

@@ -87,28 +87,29 @@ static Group groupOf(checkpoint::DataType type, const uint8_t *block, int number
     return bits;
   };
   group.step = half(type == DataType::Q6_K ? 208 : 0);
-  for (int k = 0; k < 32; ++k) {
-    int integer = 0;
-    switch (type) {
-    case DataType::Q4_0:
-      integer = (block[2 + k % 16] >> (k / 16 * 4) & 15) - 8;
-      break;
-    case DataType::Q5_0:
-      integer = ((block[6 + k % 16] >> (k / 16 * 4) & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4) - 16;
-      break;
-    case DataType::Q8_0:
-      integer = static_cast<int8_t>(block[2 + k]);
-      break;
-    case DataType::Q4_K:
-      integer = block[16 + number / 2 * 32 + k] >> (number % 2 * 4) & 15;
-      break;
-    default: { // Q6_K
+  auto fill = [&](auto integer) {
+    for (int k = 0; k < 32; ++k)
+      group.integers[k] = static_cast<int8_t>(integer(k));
+  };
+  switch (type) {
+  case DataType::Q4_0:
+    fill([&](int k) { return (block[2 + k % 16] >> (k / 16 * 4) & 15) - 8; });
+    break;
+  case DataType::Q5_0:
+    fill([&](int k) { return ((block[6 + k % 16] >> (k / 16 * 4) & 15) | (block[2 + k / 8] >> k % 8 & 1) << 4) - 16; });
+    break;
+  case DataType::Q8_0:
+    fill([&](int k) { return block[2 + k]; });
+    break;
+  case DataType::Q4_K:
+    fill([&](int k) { return block[16 + number / 2 * 32 + k] >> (number % 2 * 4) & 15; });
+    break;
+  default: // Q6_K
+    fill([&](int k) {
       int half = number / 4, quarter = number % 4;
       int low = block[64 * half + quarter % 2 * 32 + k] >> (quarter / 2 * 4) & 15;
-      integer = (low | (block[128 + 32 * half + k] >> (2 * quarter) & 3) << 4) - 32;
-    }
-    }
-    group.integers[k] = static_cast<int8_t>(integer);
+      return (low | (block[128 + 32 * half + k] >> (2 * quarter) & 3) << 4) - 32;
+    });
   }
   if (type == DataType::Q4_K) {
     auto [scale, minimum] = scaleAndMinimum(block + 4, number);
@@ -265,20 +266,32 @@ FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
 /// One row's group into a record of a quantised format.
 static void storeGroup(BlockFormat format, const Group &group, int64_t row, uint8_t *record) {
   auto store = [&](int64_t offset, auto value) { std::memcpy(record + offset, &value, sizeof(value)); };
+  uint32_t words[8]; // four integers each
+  std::memcpy(words, group.integers, sizeof(words));
   if (format == BlockFormat::q8) {
-    for (int k = 0; k < 32; ++k)
-      store(4 * (32 * (k / 4) + row) + k % 4, group.integers[k]);
+    for (int i = 0; i < 8; ++i)
+      store(4 * (32 * i + row), words[i]);
     store(1024 + 2 * row, group.step);
     return;
   }
+  // A code is the integer plus a power of two: in two's complement, one bit flipped.
   int zero = format == BlockFormat::q4 ? 8 : format == BlockFormat::q5 ? 16 : format == BlockFormat::q6_k ? 32 : 0;
-  for (int k = 0; k < 32; ++k) {
-    int code = group.integers[k] + zero, high = code >> 4;
-    record[4 * (32 * (k / 8) + row) + k % 4] |= static_cast<uint8_t>((code & 15) << (k % 8 < 4 ? 0 : 4));
-    if (format == BlockFormat::q5)
-      record[512 + 4 * row + k % 4] |= static_cast<uint8_t>(high << k / 4);
-    else if (format == BlockFormat::q6_k)
-      record[512 + 128 * (k / 16) + 4 * row + k % 4] |= static_cast<uint8_t>(high << 2 * (k / 4 % 4));
+  for (uint32_t &word : words)
+    word ^= zero * 0x01010101u;
+  for (int i = 0; i < 4; ++i)
+    store(4 * (32 * i + row), (words[2 * i] & 0x0F0F0F0Fu) | (words[2 * i + 1] & 0x0F0F0F0Fu) << 4);
+  if (format == BlockFormat::q5) {
+    uint32_t high = 0;
+    for (int i = 0; i < 8; ++i)
+      high |= (words[i] >> 4 & 0x01010101u) << i;
+    store(512 + 4 * row, high);
+  } else if (format == BlockFormat::q6_k) {
+    for (int half = 0; half < 2; ++half) {
+      uint32_t high = 0;
+      for (int i = 0; i < 4; ++i)
+        high |= (words[4 * half + i] >> 4 & 0x03030303u) << 2 * i;
+      store(512 + 128 * half + 4 * row, high);
+    }
   }
   switch (format) {
   case BlockFormat::q4_k:

@@ -2,6 +2,7 @@
 // generic -O3 reassociates the integer sums of span_dot and its scheduler spills accumulators, which costs up to a
 // fifth.
 #include "backends/cpu/compiler/Pipeline.h"
+#include "compiler/lowering/RunPasses.h"
 
 #include "lld/Common/Driver.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -19,7 +20,6 @@
 #include "llvm/IR/Module.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
-#include "llvm/Support/CrashRecoveryContext.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
@@ -28,6 +28,7 @@
 
 #include <mutex>
 #include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
 #include <xxhash.h>
 
 LLD_HAS_DRIVER(elf)
@@ -233,9 +234,8 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
   static std::mutex mutex; // lld keeps its state in globals
   {
     std::lock_guard lock(mutex);
-    CrashRecoveryContext::Enable(); // without it lld ends the process on an error that it cannot go on from
+    CrashRecovery recovery; // without it lld ends the process on an error that it cannot go on from
     lld::Result result = lld::lldMain(arguments, stream, stream, {{lld::Gnu, &lld::elf::link}});
-    CrashRecoveryContext::Disable();
     if (result.retCode)
       return createStringError("cpu: linking failed: " + messages);
   }
@@ -264,7 +264,10 @@ Expected<Executable> serialize(mlir::ModuleOp module, const Profile &profile) {
       return createStringError("cpu: internal error: no LLVM IR for kernel " + function.getName());
     units.push_back(std::move(unit));
   }
-  tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number], profile, fast); });
+  // Who waits here takes kernels of this module only, not another target's whole work.
+  tbb::this_task_arena::isolate([&] {
+    tbb::parallel_for(size_t(0), units.size(), [&](size_t number) { compile(*units[number], profile, fast); });
+  });
   for (const std::unique_ptr<Unit> &unit : units)
     if (!unit->failure.empty())
       return createStringError("cpu: " + unit->module->getName() + ": " + unit->failure);
