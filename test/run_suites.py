@@ -143,7 +143,9 @@ def lit(name_filter):
 def pytest(name_filter):
     report = REPORTS / "pytest.xml"
     selection = ["-k", name_filter] if name_filter else []
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", f"--junitxml={report}"]
+    # A worker takes whole files: their tests share packages.
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "--durations=8", f"--junitxml={report}",
+               "-n", str(os.cpu_count() or 1), "--dist", "loadfile"]
     folders = [ROOT / "test", *sorted(ROOT.glob("backends/*/test"))]
     return run(command + selection + folders, report, read_pytest)
 

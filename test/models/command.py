@@ -54,9 +54,8 @@ def key_options(keys):
 
 
 @functools.cache
-def package(name, weights, keys=""):
-    target = "cpu" if name in GOLDEN or name == "tiny-moe" else NATIVE_CPU
-    path = Path(SCRATCH.name) / f"{name}-{weights}{keys}.port"
+def package(name, weights, keys="", target=NATIVE_CPU):
+    path = Path(SCRATCH.name) / f"{name}-{weights}{keys}-{target.replace(':', '-')}.port"
     succeed("compile", checkpoint(name), "-o", path, "--weights", weights, "--target", target, *key_options(keys))
     return path
 

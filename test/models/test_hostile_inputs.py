@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import random_models
-from command import FREEPORT, checkpoint, freeport, package, succeed
+from command import FREEPORT, NATIVE_CPU, checkpoint, freeport, package, succeed
 from reference_models import read_safetensors
 
 LAYER = "model.layers.0.self_attn.q_proj.weight"
@@ -393,7 +393,7 @@ def test_failure_keeps_the_old_package(llama, tmp_path):
 def test_killed_compile_leaves_no_partial_file(tmp_path):
     """Killed at many moments, a compile leaves a whole package or none; the next one removes what was left over."""
     output, expected = tmp_path / "model.port", package("llama", "f32").read_bytes()
-    command = [FREEPORT, "compile", checkpoint("llama"), "-o", output, "--weights", "f32", "--target", "cpu"]
+    command = [FREEPORT, "compile", checkpoint("llama"), "-o", output, "--weights", "f32", "--target", NATIVE_CPU]
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     duration = time.monotonic() - start
