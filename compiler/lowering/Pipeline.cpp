@@ -30,7 +30,7 @@ void buildLaunchStage(mlir::OpPassManager &passes) {
 }
 
 /// A module with nothing but the kernels of `launch`, as MLIR's bytecode.
-static std::string kernelsOf(mlir::ModuleOp launch, llvm::ArrayRef<mlir::NamedAttribute> attributes) {
+static llvm::Expected<std::string> kernelsOf(mlir::ModuleOp launch, llvm::ArrayRef<mlir::NamedAttribute> attributes) {
   mlir::OwningOpRef<mlir::ModuleOp> kernels = mlir::ModuleOp::create(launch.getLoc());
   for (mlir::NamedAttribute attribute : attributes)
     (*kernels)->setAttr(attribute.getName(), attribute.getValue());
@@ -38,9 +38,8 @@ static std::string kernelsOf(mlir::ModuleOp launch, llvm::ArrayRef<mlir::NamedAt
     kernels->push_back(function->clone());
   std::string bytecode;
   llvm::raw_string_ostream stream(bytecode);
-  llvm::cantFail(mlir::failed(mlir::writeBytecodeToFile(*kernels, stream))
-                     ? llvm::createStringError("kernels that verify have no bytecode")
-                     : llvm::Error::success());
+  if (mlir::failed(mlir::writeBytecodeToFile(*kernels, stream)))
+    return llvm::createStringError("internal error: the kernels have no bytecode");
   return bytecode;
 }
 
@@ -71,28 +70,30 @@ compileKernels(mlir::ModuleOp launch, llvm::ArrayRef<Target> targets, llvm::Arra
     for (const std::string &profile : profiles)
       wanted.push_back({backend, profile});
   }
-  const std::string kernels = kernelsOf(launch, attributes);
+  auto kernels = kernelsOf(launch, attributes);
+  if (!kernels)
+    return kernels.takeError();
   std::vector<std::optional<llvm::Expected<Executable>>> made(wanted.size());
   std::atomic<bool> stopped = false;
-  std::mutex mutex; // of `progress`, whose caller is on one thread
+  std::mutex mutex; // of `progress`
   CrashRecovery recovery;
   tbb::parallel_for(
       tbb::blocked_range<size_t>(0, wanted.size(), 1),
       [&](const tbb::blocked_range<size_t> &range) {
-        for (size_t number = range.begin(); number != range.end() && !stopped; ++number) {
-          const auto &[backend, profile] = wanted[number];
-          {
-            std::lock_guard lock(mutex);
-            if (!progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
-              stopped = true;
-          }
-          if (!stopped)
-            made[number].emplace(compileProfile(*backend, profile, kernels));
-          if (made[number] && !*made[number])
+        const size_t number = range.begin();
+        const auto &[backend, profile] = wanted[number];
+        {
+          std::lock_guard lock(mutex);
+          if (!stopped && !progress(("compiling kernels for " + backend->name() + " (" + profile + ")").str().c_str()))
             stopped = true;
         }
+        if (stopped)
+          return;
+        made[number].emplace(compileProfile(*backend, profile, *kernels));
+        if (!*made[number])
+          stopped = true;
       },
-      tbb::simple_partitioner());
+      tbb::simple_partitioner()); // one profile at a time
   std::vector<std::pair<std::string, Executable>> compiled;
   llvm::Error failure = llvm::Error::success();
   for (auto [each, executable] : llvm::zip_equal(wanted, made)) {

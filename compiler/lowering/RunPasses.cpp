@@ -6,9 +6,9 @@
 #include "llvm/Support/CrashRecoveryContext.h"
 #include "llvm/Support/FileSystem.h"
 
-using namespace mlir;
-
 #include <mutex>
+
+using namespace mlir;
 
 namespace freeport {
 

@@ -38,6 +38,7 @@ constexpr llvm::StringLiteral kFastNumerics = "freeport.fast_numerics";
 /// where they do not. Nothing said, or 0: whoever loads them decides. A backend may ignore it.
 constexpr llvm::StringLiteral kPrefetchDistanceAttribute = "freeport.prefetch_distance";
 
+/// `buildPipeline` and `serialize` are called for several profiles at once, on different threads and contexts.
 class Backend {
 public:
   virtual ~Backend() = default;

@@ -194,9 +194,10 @@ Outputs LoweringContext::allocateOutputs(Value value, AffineExpr rows, int64_t p
 void Outputs::store(Emit &e, ValueRange arguments, Value lanes, Value row, Value group, Value part,
                     int64_t width) const {
   for (Value argument : arguments) {
-    if (isa<kernel::ActivationsType>(argument.getType())) {
+    if (auto type = dyn_cast<kernel::ActivationsType>(argument.getType())) {
       Value first = part ? e.add(e.mul(part, e.index(width / 32)), group) : group;
-      e.storeGroup(lanes, argument, row, first);
+      Value mask = part ? Value() : e.mask(group, type.getWidth());
+      e.storeGroup(mask ? e.select(mask, lanes, e.f32(0)) : lanes, argument, row, first);
       continue;
     }
     Value base = e.add(e.mul(row, e.index(plain.pitch)), e.mul(group, e.index(32)));
@@ -218,7 +219,7 @@ void LoweringContext::emitLinear(const Linear &linear, StringRef implements) {
   stream << (linear.gated ? "linear_glu_" : "linear_") << linear.weights.getFormat() << "_";
   if (type.isBank())
     stream << type.getEntries() << "x";
-  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << tile << "_to_" << out.plain.pitch << out.name;
+  stream << type.getRows() << "x" << type.getInputs() << "_tile_" << tile << out.name;
   if (type.isBank())
     stream << "_stride_" << type.getEntryStride() << "_" << linear.partStride;
   unsigned biasAt = types.size(), residualAt = biasAt;

@@ -68,7 +68,7 @@ public:
   /// f32 rows at a place, as outputs.
   Outputs plainOutputs(View plain) {
     assert(plain.offset == 0 && "rows are written from their first element on");
-    return {plain, {f32Buffer()}, {plain.buffer}, "_f32"};
+    return {plain, {f32Buffer()}, {plain.buffer}, ("_f32_" + llvm::Twine(plain.pitch)).str()};
   }
   /// A place for `value` in every form that a consumer reads. Rows are written in parts of `part` elements: where these
   /// are no whole groups, f32 rows it is.

@@ -29,6 +29,7 @@
 #include <mutex>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
+#include <shared_mutex>
 #include <xxhash.h>
 
 LLD_HAS_DRIVER(elf)
@@ -63,8 +64,12 @@ StringRef neededFeatures(const Module &module, const Profile &profile) {
   return "";
 }
 
-/// Objects by what they were compiled from, so that a package's profiles share the kernels that are the same for
-/// several. Holds those of about one model.
+/// Held alone by lld, which registers targets and resets options of LLVM, and together by code generation, which reads
+/// them.
+std::shared_mutex llvmGlobals;
+
+/// Objects by what they were compiled from: a profile takes the kernels that another one finished before. Holds those
+/// of about one model.
 class ObjectCache {
 public:
   std::string key(const Module &module, const Profile &profile, StringRef features, bool fast) {
@@ -168,6 +173,7 @@ void compile(Unit &unit, const Profile &profile, bool fast) {
   const std::string key = cache.key(*unit.module, profile, features, fast);
   if (cache.find(key, unit.object))
     return;
+  std::shared_lock lock(llvmGlobals);
   std::unique_ptr<LLVMTargetMachine> machine = createMachine(profile, features, fast, unit.failure);
   if (!machine)
     return;
@@ -231,10 +237,9 @@ Expected<std::vector<char>> link(ArrayRef<std::unique_ptr<Unit>> units) {
     arguments.push_back(file.c_str());
   std::string messages;
   raw_string_ostream stream(messages);
-  static std::mutex mutex; // lld keeps its state in globals
   {
-    std::lock_guard lock(mutex);
-    CrashRecovery recovery; // without it lld ends the process on an error that it cannot go on from
+    std::lock_guard lock(llvmGlobals); // of lld's own globals too
+    CrashRecovery recovery;            // without it lld ends the process on an error that it cannot go on from
     lld::Result result = lld::lldMain(arguments, stream, stream, {{lld::Gnu, &lld::elf::link}});
     if (result.retCode)
       return createStringError("cpu: linking failed: " + messages);

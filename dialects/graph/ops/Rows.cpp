@@ -101,7 +101,7 @@ LogicalResult ColumnsOp::lower(LoweringContext &context) {
 }
 
 //===----------------------------------------------------------------------===//
-// rms_norm, glu: they write their result in every form that a consumer reads
+// rms_norm, glu
 //===----------------------------------------------------------------------===//
 
 LogicalResult RmsNormOp::verify() {
