@@ -19,8 +19,8 @@ typedef struct fp_compile_options {
                                the reference is always there */
   const char *dump_stages;  /* folder for 1-graph.mlir 2-kernel.mlir 3-launch.mlir, or NULL */
   const char *stop_after;   /* graph, kernel or launch, or NULL */
-  /* Told what is being done and, while weights are packed, bytes done and in all (else 0); returns 0 to cancel. Called by
-   * one thread at a time, not always the caller's. May be NULL. */
+  /* Told what is being done and, while weights are packed, bytes done and in all (else 0); returns 0 to cancel. Called
+   * by one thread at a time, not always the caller's. May be NULL. */
   int32_t (*progress)(void *context, const char *what, uint64_t done, uint64_t total);
   void *progress_context;
 } fp_compile_options;
