@@ -120,12 +120,9 @@ llvm::Error Compilation::run() {
     return checkpoint.takeError();
   weights = *options.weights ? options.weights : checkpoint->isFile() ? "keep" : "q4";
 
-  DialectRegistry registry;
-  registerDialects(registry);
-  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
-  context.loadAllAvailableDialects();
+  const std::unique_ptr<MLIRContext> context = createContext();
   const bool fast = numerics == "fast";
-  auto model = frontend::importCheckpoint(context, *checkpoint, {weights, options.cache_type_k, fast});
+  auto model = frontend::importCheckpoint(*context, *checkpoint, {weights, options.cache_type_k, fast});
   if (!model)
     return model.takeError();
   ModuleOp module = *model->module;

@@ -46,11 +46,8 @@ static llvm::Expected<std::string> kernelsOf(mlir::ModuleOp launch, llvm::ArrayR
 /// One profile's executable. The context is its own, so that profiles compile in parallel.
 static llvm::Expected<Executable> compileProfile(const Backend &backend, const std::string &profile,
                                                  const std::string &kernels) {
-  mlir::DialectRegistry registry;
-  registerDialects(registry);
-  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
-  context.loadAllAvailableDialects();
-  auto module = mlir::parseSourceString<mlir::ModuleOp>(kernels, mlir::ParserConfig(&context));
+  const std::unique_ptr<mlir::MLIRContext> context = createContext();
+  auto module = mlir::parseSourceString<mlir::ModuleOp>(kernels, mlir::ParserConfig(context.get()));
   if (!module)
     return llvm::createStringError("internal error: the kernels' bytecode does not parse");
   if (llvm::Error error =

@@ -18,6 +18,14 @@ void registerDialects(mlir::DialectRegistry &registry) {
               mlir::func::FuncDialect, mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect>();
 }
 
+std::unique_ptr<mlir::MLIRContext> createContext() {
+  mlir::DialectRegistry registry;
+  registerDialects(registry);
+  auto context = std::make_unique<mlir::MLIRContext>(registry, mlir::MLIRContext::Threading::DISABLED);
+  context->loadAllAvailableDialects();
+  return context;
+}
+
 void registerPasses() {
   mlir::registerTransformsPasses();
   mlir::registerPass([] { return graph::createLowerGraphPass(4, {4, 16}, /*fast=*/false); });

@@ -106,10 +106,7 @@ llvm::Error Relowering::begin(fp_schedule &own) {
   targets = std::move(*found);
   const TargetDescription description = targets.back().backend->describe();
   own = {description.tokensPerTile[0], description.tokensPerTile[1], 0};
-  DialectRegistry registry;
-  registerDialects(registry);
-  context = std::make_unique<MLIRContext>(registry, MLIRContext::Threading::DISABLED);
-  context->loadAllAvailableDialects();
+  context = createContext();
   if (auto graph = parseGraph(); !graph) // before the weights are copied
     return graph.takeError();
   auto created = PackageWriter::create(options.output);

@@ -44,11 +44,10 @@ struct TextBackend : Backend {
 
 class CompileKernels : public testing::Test {
 protected:
-  CompileKernels() : context(MLIRContext::Threading::DISABLED) {
-    DialectRegistry registry;
-    registerDialects(registry);
-    context.appendDialectRegistry(registry);
-    context.loadAllAvailableDialects();
+  const std::unique_ptr<MLIRContext> owned = createContext();
+  MLIRContext &context = *owned;
+
+  CompileKernels() {
     module = parseSourceString<ModuleOp>(R"(
       kernel.func @store(%b: !kernel.buffer<f32>, %i: index) {
         %one = arith.constant 1.0 : f32
@@ -63,7 +62,6 @@ protected:
     return compileKernels(*module, targets, attribute, progress);
   }
 
-  MLIRContext context;
   OwningOpRef<ModuleOp> module;
   TextBackend text;
 };

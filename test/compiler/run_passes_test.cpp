@@ -30,11 +30,10 @@ struct Crash : PassWrapper<Crash, OperationPass<ModuleOp>> {
 
 class RunPasses : public testing::Test {
 protected:
-  RunPasses() : context(MLIRContext::Threading::DISABLED) {
-    DialectRegistry registry;
-    registerDialects(registry);
-    context.appendDialectRegistry(registry);
-    context.loadAllAvailableDialects();
+  const std::unique_ptr<MLIRContext> owned = createContext();
+  MLIRContext &context = *owned;
+
+  RunPasses() {
     module = parseSourceString<ModuleOp>(R"(
       kernel.func @k(%b: !kernel.buffer<f32>) {
         kernel.return
@@ -58,7 +57,6 @@ protected:
     return buffer ? (*buffer)->getBuffer().str() : "cannot read " + match[1].str();
   }
 
-  MLIRContext context;
   OwningOpRef<ModuleOp> module;
 };
 
