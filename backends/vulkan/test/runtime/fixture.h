@@ -12,6 +12,7 @@
 
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
 #include <numeric>
 
 namespace freeport::vulkan {
@@ -51,7 +52,10 @@ inline std::vector<char> make_content(const std::vector<uint32_t> &code, const s
 class VulkanTest : public testing::Test {
 protected:
   void SetUp() override {
-    ::setenv("XDG_CACHE_HOME", testing::TempDir().c_str(), 1);
+    std::string name = (std::filesystem::temp_directory_path() / "freeport-vulkan-XXXXXX").string();
+    ASSERT_TRUE(::mkdtemp(name.data()));
+    folder_ = name;
+    ::setenv("XDG_CACHE_HOME", name.c_str(), 1); // of its own: other processes may run the same tests at once
     messages_ = validation_messages();
     const auto instance = test_instance();
     if (!instance.ok())
@@ -64,6 +68,7 @@ protected:
   void TearDown() override {
     if (device)
       close();
+    std::filesystem::remove_all(folder_);
     EXPECT_EQ(validation_messages(), messages_) << "the validation layer reports errors, see above";
   }
 
@@ -179,6 +184,7 @@ protected:
 
 private:
   uint64_t messages_ = 0;
+  std::filesystem::path folder_; ///< for the cache of pipelines
   std::vector<fp_memory *> memories_;
   std::vector<fp_executable *> executables_;
   std::vector<fp_recording *> recordings_;
