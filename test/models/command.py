@@ -15,9 +15,20 @@ from reference_models import read_safetensors
 ROOT = Path(__file__).resolve().parents[2]
 FREEPORT = ROOT / "build/bin/freeport"
 GOLDEN = ("llama", "llama_tied", "qwen3", "qwen3_moe", "deepseek_v2", "deepseek_v3")
-# Code for this processor's architecture only: most of a test's time is compiling.
-NATIVE_CPU = {"x86_64": "cpu:x86-64", "aarch64": "cpu:aarch64"}.get(platform.machine(), "cpu")
+# What of the CPU's code each x86-64 processor chooses, best first, by a word of /proc/cpuinfo.
+X86_PROFILES = {"avx512_vnni": "x86-64-v4-avx512vnni", "avx_vnni": "x86-64-v3-avxvnni", "avx2": "x86-64-v3"}
 SCRATCH = tempfile.TemporaryDirectory(prefix="freeport-test-models-")  # removed when Python ends
+
+
+def native_cpu():
+    """The --target of the code that this processor chooses: most of a test's time is compiling."""
+    if platform.machine() == "x86_64":
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+        return next(f"cpu:{profile}" for flag, profile in X86_PROFILES.items() if flag in flags)
+    return "cpu"
+
+
+NATIVE_CPU = native_cpu()
 
 
 def freeport(*arguments, text="", **options):
