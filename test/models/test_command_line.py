@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from command import FREEPORT, ROOT, checkpoint, freeport, logits, package, succeed, tiny_moe_golden
+from command import FREEPORT, NATIVE_CPU, ROOT, checkpoint, freeport, logits, package, succeed, tiny_moe_golden
 
 BEGIN = "<｜begin▁of▁sentence｜>"  # the tokenizer puts it in front of every prompt by itself
 
@@ -57,14 +57,18 @@ def test_run_refuses(options, expected):
     assert done.returncode != 0 and expected in done.stderr and done.stdout == ""
 
 
-def test_ctrl_c_ends_a_text_cleanly():
-    command = [FREEPORT, "run", package("tiny-moe", "q4"), "-p", "Once", "--temp", "0", "--ignore-eos", "--device", "reference"]
+def test_ctrl_c_ends_a_text_cleanly(tmp_path):
+    trace = tmp_path / "trace.json"
+    command = [FREEPORT, "run", package("tiny-moe", "q4"), "-p", "Once", "--temp", "0", "--ignore-eos", "--device", "reference",
+               "--profile", trace]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.read(1)  # text has begun
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped by Ctrl-C" in errors.decode() and "tokens/s" in errors.decode()
+    assert [event["ph"] for event in json.loads(trace.read_text())["traceEvents"]].count("X") > 50, "expects whole steps"
+    assert list(tmp_path.iterdir()) == [trace]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -137,7 +141,7 @@ def test_the_stream_is_whole_characters():
 
 
 def test_compile_lists_what_it_leaves_out(tmp_path):
-    done = succeed("compile", checkpoint("deepseek_v3"), "-o", tmp_path / "model.port")
+    done = succeed("compile", checkpoint("deepseek_v3"), "-o", tmp_path / "model.port", "--target", NATIVE_CPU)
     assert re.search(r"left out \d+ tensors .*model\.layers\.4\.", done.stderr)
 
 
@@ -333,7 +337,7 @@ def test_compare_tells_how_far_apart_two_packages_are(tmp_path):
 def test_fast_numerics_differ_a_little(tmp_path):
     """On the CPU, which fuses; the reference knows one arithmetic only."""
     portable, fast = package("tiny-moe", "f32"), tmp_path / "fast.port"
-    succeed("compile", checkpoint("tiny-moe"), "-o", fast, "--weights", "f32", "--numerics", "fast")
+    succeed("compile", checkpoint("tiny-moe"), "-o", fast, "--weights", "f32", "--numerics", "fast", "--target", NATIVE_CPU)
     assert json.loads(succeed("inspect", fast, "--json").stdout)["numerics"] == "fast"
     ids = list(range(100, 140))
     expected, found = logits(portable, ids), logits(fast, ids)

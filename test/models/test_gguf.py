@@ -20,7 +20,7 @@ FILES = sorted(path.stem for path in DATA.glob("*.gguf"))
 QUANTISED = [name for name in FILES if not name.endswith("F16")]
 
 
-def compiled(name, weights, targets="cpu"):
+def compiled(name, weights, targets=NATIVE_CPU):
     output = Path(SCRATCH.name) / f"{name}-{weights}-gguf.port"
     if not output.exists():
         succeed("compile", DATA / f"{name}.gguf", "-o", output, "--weights", weights, "--target", targets)
@@ -35,7 +35,7 @@ def write(folder, metadata, tensors):
 
 def compile_file(path, *options):
     output = path.with_suffix(".port")
-    done = succeed("compile", path, "-o", output, *options)
+    done = succeed("compile", path, "-o", output, "--target", NATIVE_CPU, *options)
     return output, done.stderr
 
 
@@ -85,7 +85,7 @@ def test_keep_is_the_default():
 
 def compile_to_scratch(name, *options):
     output = Path(SCRATCH.name) / f"{name}-default.port"
-    done = succeed("compile", DATA / f"{name}.gguf", "-o", output, *options)
+    done = succeed("compile", DATA / f"{name}.gguf", "-o", output, "--target", NATIVE_CPU, *options)
     return output, done.stderr
 
 

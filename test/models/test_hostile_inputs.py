@@ -307,7 +307,7 @@ def test_senseless_generation_defaults(llama, defaults):
     """They cannot come true: the package does without them."""
     output = llama.parent / "model.port"
     (llama / "generation_config.json").write_text(json.dumps(defaults))
-    succeed("compile", llama, "-o", output)
+    succeed("compile", llama, "-o", output, "--target", NATIVE_CPU)
     description = json.loads(succeed("inspect", output, "--json").stdout)
     assert all(0 <= token < description["vocabulary_size"] for token in description["text"]["end_tokens"])
     assert description["generation"]["top_k"] == 0 and description["generation"]["temperature"] == 1
@@ -353,7 +353,7 @@ def test_full_file_system(llama, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], capture_output=True).returncode:
         pytest.skip("this system lets nobody mount a file system")
     try:
-        done = freeport("compile", llama, "-o", small / "model.port")
+        done = freeport("compile", llama, "-o", small / "model.port", "--target", NATIVE_CPU)
         assert done.returncode != 0 and re.search("space", done.stderr)
         assert list(small.iterdir()) == []
     finally:
@@ -383,7 +383,7 @@ def test_unwritable_output(llama, tmp_path):
 
 def test_failure_keeps_the_old_package(llama, tmp_path):
     output = tmp_path / "model.port"
-    succeed("compile", llama, "-o", output, "--weights", "f32")
+    succeed("compile", llama, "-o", output, "--weights", "f32", "--target", NATIVE_CPU)
     before = output.read_bytes()
     (llama / "config.json").write_text("{}")
     assert freeport("compile", llama, "-o", output, "--weights", "q8").returncode != 0

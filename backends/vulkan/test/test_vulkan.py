@@ -117,7 +117,7 @@ def test_verify_names_the_dispatch(tmp_path):
 
 def test_a_package_without_spirv(tmp_path):
     path = tmp_path / "model.port"
-    succeed("compile", checkpoint("llama"), "-o", path)
+    succeed("compile", checkpoint("llama"), "-o", path, "--target", NATIVE_CPU)
     done = freeport("logits", path, "--ids", "1,2", "-o", tmp_path / "logits.npy", "--device", "vulkan")
     assert done.returncode != 0 and "--target vulkan" in done.stderr
     for device in ("vulkan:99", "vulkan:no such device"):
