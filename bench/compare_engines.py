@@ -21,12 +21,14 @@ ENVIRONMENT = ROOT / ".venv-bench"
 PAGE = ROOT / "docs/performance.md"
 MARKERS = ("<!-- tables: ./dev bench -->\n", "<!-- end of tables -->\n")
 
-#: (model, quantisation, options of both engines); tests of one line share a process.
+#: (model, quantisation, bytes of its file, options of both engines); tests of one line share a process.
 BOTH = [["-p", 512, "-n", 32], ["-p", 128, "-n", 32, "-b", 8]]
 DEEP = [["-p", 2048, "-n", 0], ["-p", 0, "-n", 32, "-d", 2048]]
-CASES = [("llama-1b", "Q4_0", BOTH + DEEP), ("llama-1b", "Q8_0", BOTH), ("qwen3-0.6b", "Q4_0", BOTH),
-         ("qwen3-0.6b", "Q8_0", BOTH), ("dsv2-lite", "Q4_0", BOTH)]
-LAYERS = (4, 16, 64)  # of llama-1b, for the time that compiling takes
+CASES = [("llama-1b", "Q4_0", 0.7e9, BOTH + DEEP), ("llama-1b", "Q8_0", 1.4e9, BOTH), ("qwen3-0.6b", "Q4_0", 0.4e9, BOTH),
+         ("qwen3-0.6b", "Q8_0", 0.7e9, BOTH), ("dsv2-lite", "Q4_0", 9e9, BOTH)]
+#: (quantisation of a file of llama-1b, layers, --weights), for the time that compiling takes.
+COMPILED = [("Q4_0", 4, "keep"), ("Q4_0", 16, "keep"), ("Q4_0", 64, "keep"), ("F16", 16, "q4")]
+COMPILED_BYTES = 5e9  # the most that one of them needs
 
 
 def call(*command):
@@ -87,11 +89,36 @@ def model_file(folder, model, quantisation, layers=None):
     return path
 
 
-def compile_package(gguf):
-    _, seconds, memory = call(FREEPORT, "compile", gguf, "-o", gguf.with_suffix(".port"))
-    manifest = json.loads(call(FREEPORT, "inspect", gguf.with_suffix(".port"), "--json")[0])
-    return {"seconds": seconds, "memory": memory, "file": gguf.stat().st_size,
-            "package": gguf.with_suffix(".port").stat().st_size, "kernels": len(manifest["kernels"])}
+def package_of(gguf, build):
+    return gguf.with_name(f"{gguf.stem}-{build}.port")
+
+
+def packages_of(gguf):
+    """Of all builds."""
+    return list(gguf.parent.glob(f"{gguf.stem}-????????.port"))
+
+
+def compile_package(gguf, build, weights="keep"):
+    for old in packages_of(gguf):
+        old.unlink()
+    package = package_of(gguf, build)
+    _, seconds, memory = call(FREEPORT, "compile", gguf, "-o", package, "--weights", weights)
+    manifest = json.loads(call(FREEPORT, "inspect", package, "--json")[0])
+    return {"seconds": seconds, "memory": memory, "file": gguf.stat().st_size, "package": package.stat().st_size,
+            "kernels": len(manifest["kernels"])}
+
+
+def expect_space(folder, models):
+    """Ends the program where the files and packages that are missing do not fit."""
+    needed = COMPILED_BYTES
+    for model, quantisation, size, _ in CASES:
+        gguf = folder / f"{model}-{quantisation}.gguf"
+        if model in models:
+            needed += size * (not gguf.exists()) + size * (not packages_of(gguf))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        sys.exit(f"bench: {folder}: expects {needed / 1e9:.0f} GB for models and their packages, got {free / 1e9:.0f} GB; "
+                 "name another --folder, or other --models")
 
 
 def cold_start(package, threads):
@@ -106,27 +133,28 @@ def cold_start(package, threads):
         return min(times)
 
 
-def measure_pair(gguf, options, threads):
+def measure_pair(gguf, package, options, threads):
     """One run of each engine: {"llama.cpp": list, "freeport": list, "peak": bytes of Freeport's process}."""
     theirs, _, _ = call(ENVIRONMENT / "bin/python", ROOT / "bench/llama_cpp_rates.py", gguf, *options, "-t", threads)
-    ours, _, peak = call(FREEPORT, "bench", gguf.with_suffix(".port"), *options, "-t", threads, "-r", 1, "-o", "json")
+    ours, _, peak = call(FREEPORT, "bench", package, *options, "-t", threads, "-r", 1, "-o", "json")
     return {"llama.cpp": json.loads(theirs), "freeport": json.loads(ours), "peak": peak}
 
 
 def rates(store, build, folder, arguments):
     """Rows of the first table."""
-    for model, quantisation, cases in CASES:
+    for model, quantisation, _, cases in CASES:
         if model not in arguments.models:
             continue
         gguf = model_file(folder, model, quantisation)
-        compiled = store.get(f"{build} compile {model} {quantisation}", lambda: compile_package(gguf))
-        if not gguf.with_suffix(".port").exists():
-            compiled = compile_package(gguf)
+        package = package_of(gguf, build)
+        compiled = store.get(f"{build} compile {model} {quantisation}", lambda: compile_package(gguf, build))
+        if not package.exists():
+            compile_package(gguf, build)
         for threads in arguments.threads:
             for options in cases:
                 name = " ".join(map(str, options))
                 pairs = [store.get(f"{build} {model} {quantisation} {name} -t {threads} #{number}",
-                                   lambda: measure_pair(gguf, options, threads)) for number in range(arguments.rounds)]
+                                   lambda: measure_pair(gguf, package, options, threads)) for number in range(arguments.rounds)]
                 depth = options[options.index("-d") + 1] if "-d" in options else 0
                 for index, test in enumerate(pairs[0]["freeport"]):
                     yield {"model": f"{model} {quantisation}", "test": test["test"], "depth": depth,
@@ -155,7 +183,7 @@ def process_table(rows, store, build, folder, threads):
     for name in dict.fromkeys(row["model"] for row in rows):
         mine = [row for row in rows if row["model"] == name and row["threads"] == threads]
         model, quantisation = name.split()
-        package = model_file(folder, model, quantisation).with_suffix(".port")
+        package = package_of(model_file(folder, model, quantisation), build)
         ours = store.get(f"{build} {name} cold start -t {threads}", lambda: cold_start(package, threads))
         theirs = min(a["cold_start"] for row in mine for a, _ in row["pairs"])
         their_peak = max(a["peak_bytes"] for row in mine for a, _ in row["pairs"])
@@ -166,18 +194,18 @@ def process_table(rows, store, build, folder, threads):
 
 
 def compile_table(store, build, folder):
-    yield "| layers of llama-1b Q4_0 | GGUF | compile | seconds per GB | memory | kernels |"
-    yield "|---:|---:|---:|---:|---:|---:|"
-    for layers in LAYERS:
+    yield "| llama-1b | layers | --weights | GGUF | compile | memory | kernels |"
+    yield "|---|---:|---|---:|---:|---:|---:|"
+    for quantisation, layers, weights in COMPILED:
         def measure():
-            gguf = model_file(folder, "llama-1b", "Q4_0", layers)
-            figures = compile_package(gguf)
+            gguf = model_file(folder, "llama-1b", quantisation, layers)
+            figures = compile_package(gguf, build, weights)
             gguf.unlink()
-            gguf.with_suffix(".port").unlink()
+            package_of(gguf, build).unlink()
             return figures
-        figures = store.get(f"{build} compile {layers} layers", measure)
-        yield (f"| {layers} | {figures['file'] / 1e6:.0f} MB | {figures['seconds']:.1f} s "
-               f"| {figures['seconds'] / figures['file'] * 1e9:.1f} | {figures['memory'] / 1e6:.0f} MB | {figures['kernels']} |")
+        figures = store.get(f"{build} compile {quantisation} {layers} layers {weights}", measure)
+        yield (f"| {quantisation} | {layers} | {weights} | {figures['file'] / 1e6:.0f} MB | {figures['seconds']:.1f} s "
+               f"| {figures['memory'] / 1e6:.0f} MB | {figures['kernels']} |")
 
 
 def machine():
@@ -196,17 +224,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="pairs of runs; default: %(default)s")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(arguments.folder).free
-    if "dsv2-lite" in arguments.models and not (arguments.folder / "dsv2-lite-Q4_0.port").exists() and free < 30e9:
-        sys.exit(f"bench: {arguments.folder}: expects 30 GB for dsv2-lite and its package, got {free / 1e9:.0f} GB; "
-                 "name another --folder, or the other --models")
+    expect_space(arguments.folder, arguments.models)
     set_up()
     build = hashlib.sha256(b"".join((ROOT / "build" / part).read_bytes() for part in (
         "bin/freeport", "lib/libfreeport.so", "lib/libfreeport_compiler.so"))).hexdigest()[:8]
     store = Store(arguments.folder / "figures.jsonl")
     rows = list(rates(store, build, arguments.folder, arguments))
     text = "\n".join([
-        f"{machine()}, {time.strftime('%Y-%m-%d')}; llama-cpp-python "
+        f"`./dev bench {' '.join(sys.argv[1:])}".strip() + f"`: {machine()}, {time.strftime('%Y-%m-%d')}; llama-cpp-python "
         f"{call(ENVIRONMENT / 'bin/python', '-c', 'import llama_cpp; print(llama_cpp.__version__)')[0]}, built there; medians of "
         f"{arguments.rounds} pairs.", "", *rate_table(rows), "",
         *process_table(rows, store, build, arguments.folder, max(arguments.threads)), "",

@@ -478,6 +478,7 @@ TEST(Session, SeveralSessionsShareAModel) {
     EXPECT_TRUE(same_bits(expected[i], found[i])) << "session " << i;
 }
 
+#if defined(__x86_64__)
 /// The place of a function in the shared object `content`, in bytes from its begin.
 size_t place_of_function(std::span<const uint8_t> content, const char *name) {
   const int file = memfd_create("executable", 0);
@@ -499,7 +500,6 @@ size_t place_of_function(std::span<const uint8_t> content, const char *name) {
   return 0;
 }
 
-#if defined(__x86_64__)
 /// The package with its self-test of q4 broken for the targets of the cpu that `broken` picks: the kernel returns at
 /// once.
 std::string break_self_test(const std::string &path, const std::function<bool(std::string_view)> &broken) {

@@ -24,7 +24,7 @@ def native_cpu():
     """The --target of the code that this processor chooses: most of a test's time is compiling."""
     if platform.machine() == "x86_64":
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-        return next(f"cpu:{profile}" for flag, profile in X86_PROFILES.items() if flag in flags)
+        return next((f"cpu:{profile}" for flag, profile in X86_PROFILES.items() if flag in flags), "cpu")
     return "cpu"
 
 

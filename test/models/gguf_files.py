@@ -9,8 +9,8 @@ import numpy as np
 
 from reference_models import read_safetensors
 
-F32, F16, Q4_0, Q8_0 = 0, 1, 2, 8
-BYTES_PER_BLOCK = {F32: (1, 4), F16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34)}  # elements, bytes
+F32, F16, Q4_0, Q8_0, BF16 = 0, 1, 2, 8, 30
+BYTES_PER_BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), Q4_0: (32, 18), Q8_0: (32, 34)}  # elements, bytes
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 LAYER_NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",

@@ -169,6 +169,26 @@ def test_blocks_keep_every_bit(kind, name, least, most, tmp_path):
     assert np.array_equal(logits(output, ids).view(np.uint32), expected.view(np.uint32))
 
 
+@pytest.mark.parametrize("kind, name", [(gguf_files.F16, "f16"), (gguf_files.BF16, "bf16")])
+def test_halves_are_kept(kind, name, tmp_path):
+    """Against the same values as float32, rounded by the compiler."""
+    metadata, halves = gguf_files.from_folder(checkpoint("llama_tied"), "llama")
+    singles = dict(halves)
+    for tensor, (_, shape, data) in halves.items():
+        if len(shape) == 2:
+            raw = np.frombuffer(data, "<f4").astype(np.float16) if name == "f16" else np.frombuffer(data, "<u2")[1::2]
+            exact = raw.astype("<f4") if name == "f16" else (raw.astype("<u4") << 16).view("<f4")
+            halves[tensor], singles[tensor] = (kind, shape, raw.tobytes()), (gguf_files.F32, shape, exact.tobytes())
+    (tmp_path / "singles").mkdir()
+    kept, _ = compile_file(write(tmp_path, metadata, halves))
+    rounded, _ = compile_file(write(tmp_path / "singles", metadata, singles), "--weights", name)
+    formats = [[(each["name"], each["format"]) for each in json.loads(succeed("inspect", path, "--json").stdout)["parameters"]]
+               for path in (kept, rounded)]
+    assert formats[0] == formats[1] and ("model.layers.0.mlp.down_proj.weight", name) in formats[0]
+    ids = np.arange(40) * 5 % 60
+    np.testing.assert_array_equal(logits(kept, ids).view(np.uint32), logits(rounded, ids).view(np.uint32))
+
+
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 def tokenizer_metadata(folder, pre):
