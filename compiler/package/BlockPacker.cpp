@@ -1,8 +1,9 @@
-// q4's scale search is the one costly part of a compile: it is written over arrays of 32 so that the compiler
-// vectorises it, and cloned for AVX2. Clones compute the same bits: no operation here depends on the vector's width.
-// What a clone calls is inlined into it by force, or it would run as the baseline's code.
+// q4's scale search is the one costly part of packing: it goes over sixteen rows at a time, one in each lane, and is
+// cloned for wider vectors. Clones compute the same bits: no operation here depends on the vector's width, and none is
+// fused. What a clone calls is inlined into it by force, or it would run as the baseline's code.
 #include "compiler/package/BlockPacker.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -10,28 +11,25 @@
 #if __has_feature(address_sanitizer)
 #define FREEPORT_CLONED
 #else
-#define FREEPORT_CLONED __attribute__((target_clones("avx2", "default")))
+#define FREEPORT_CLONED __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
 #endif
 
 namespace freeport {
 
 using kernel::BlockFormat;
 
-float fromHalf(uint16_t bits) {
-  uint32_t sign = uint32_t(bits & 0x8000) << 16, exponent = bits >> 10 & 31, mantissa = bits & 1023, result;
-  if (exponent == 31)
-    result = sign | 0x7F800000 | mantissa << 13;
-  else if (exponent)
-    result = sign | (exponent + 112) << 23 | mantissa << 13;
-  else {
-    float value = static_cast<float>(mantissa) * 0x1p-24f;
-    std::memcpy(&result, &value, 4);
-    result |= sign;
-  }
-  float value;
-  std::memcpy(&value, &result, 4);
-  return value;
+#define FREEPORT_INLINE __attribute__((always_inline)) inline
+
+/// Without branches, so that loops over it are vectorised.
+static FREEPORT_INLINE float widenHalf(uint16_t bits) {
+  const uint32_t magnitude = uint32_t(bits & 0x7FFF) << 13;
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f; // exact, of subnormals too
+  const uint32_t finite = std::bit_cast<uint32_t>(scaled);
+  const uint32_t result = magnitude >= 0x0F800000 ? magnitude | 0x7F800000 : finite;
+  return std::bit_cast<float>(uint32_t(bits & 0x8000) << 16 | result);
 }
+
+float fromHalf(uint16_t bits) { return widenHalf(bits); }
 
 uint16_t toHalf(float value) {
   uint32_t bits;
@@ -54,6 +52,11 @@ uint16_t toBrain(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+FREEPORT_CLONED static void widenHalves(const uint16_t *source, int64_t count, float *target) {
+  for (int64_t i = 0; i < count; ++i)
+    target[i] = widenHalf(source[i]);
 }
 
 FREEPORT_CLONED static void widenBrain(const uint16_t *source, int64_t count, uint32_t *target) {
@@ -144,11 +147,7 @@ void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, floa
     widenBrain(reinterpret_cast<const uint16_t *>(source), count, reinterpret_cast<uint32_t *>(target));
     return;
   case checkpoint::DataType::F16:
-    for (int64_t i = 0; i < count; ++i) {
-      uint16_t bits;
-      std::memcpy(&bits, source + 2 * i, 2);
-      target[i] = fromHalf(bits);
-    }
+    widenHalves(reinterpret_cast<const uint16_t *>(source), count, target);
     return;
   default:
     llvm_unreachable("the frontend admits no other types to the packer");
@@ -157,93 +156,127 @@ void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, floa
 
 namespace {
 
-#define FREEPORT_INLINE __attribute__((always_inline)) inline
+/// Added to and taken from a number below 2^22, it leaves the nearest integer, ties to even.
+constexpr float kRounder = 12582912.0f;
 
-/// Sums over 32 elements: eight partial sums, then a tree.
-FREEPORT_INLINE float sum8(const float *partial) {
-  return ((partial[0] + partial[4]) + (partial[2] + partial[6])) +
-         ((partial[1] + partial[5]) + (partial[3] + partial[7]));
+/// Rows whose q4 scales are searched together, one in each lane of the loops below.
+constexpr int kLanes = 16;
+
+/// toHalf, without branches.
+FREEPORT_INLINE int32_t narrowed(float value) {
+  const int32_t bits = std::bit_cast<int32_t>(value), magnitude = bits & 0x7FFFFFFF;
+  const bool tiny = magnitude < 0x38800000; // below 2^-14: subnormal, a multiple of 2^-24
+  const float scaled = std::bit_cast<float>(tiny ? magnitude : 0) * 0x1p24f;
+  const int32_t subnormal = static_cast<int32_t>(scaled + kRounder - kRounder);
+  const int32_t rounded = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+  return (bits >> 16 & 0x8000) | (magnitude >= 0x477FE000 ? 0x7BFF : tiny ? subnormal : rounded);
 }
 
-/// Nearest integer, ties to even, for |x| < 2^22.
-FREEPORT_INLINE float nearest(float x) { return (x + 12582912.0f) - 12582912.0f; }
+/// The code of x for the scale whose inverse is given, clamped to -8..7.
+FREEPORT_INLINE float codeOf(float x, float inverse) {
+  float code = x * inverse + kRounder - kRounder;
+  code = code < -8.0f ? -8.0f : code;
+  return code > 7.0f ? 7.0f : code;
+}
 
+/// Of the codes of each lane's group: sum (x - d q)^2, sum x q, sum q^2.
 struct Fit {
-  float error, product, square; ///< of the codes: sum (x - d q)^2, sum x q, sum q^2
+  float error[kLanes], product[kLanes], square[kLanes];
 };
 
-/// Codes of a group for scale d (inverse given), clamped to -8..7.
-FREEPORT_INLINE void codesOf(const float *x, float inverse, float *codes) {
-  for (int i = 0; i < 32; ++i) {
-    float q = nearest(x[i] * inverse);
-    q = q < -8 ? -8 : q;
-    codes[i] = q > 7 ? 7 : q;
+/// What scales make of groups. Sums have eight partial sums, of every eighth input, then a tree.
+FREEPORT_INLINE void tryScales(const float (*x)[kLanes], const int32_t *halves, Fit &fit) {
+  float d[kLanes], inverse[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    d[lane] = widenHalf(static_cast<uint16_t>(halves[lane]));
+    inverse[lane] = 1.0f / d[lane];
   }
-}
-
-FREEPORT_INLINE Fit fitOf(const float *x, float d, const float *codes) {
-  float error[8] = {}, product[8] = {}, square[8] = {};
-  for (int i = 0; i < 32; i += 8)
-    for (int j = 0; j < 8; ++j) {
-      float q = codes[i + j], difference = x[i + j] - d * q;
-      error[j] += difference * difference;
-      product[j] += x[i + j] * q;
-      square[j] += q * q;
-    }
-  return {sum8(error), sum8(product), sum8(square)};
-}
-
-/// What scale `half` makes of a group.
-FREEPORT_INLINE Fit tryScale(const float *x, uint16_t half) {
-  float d = fromHalf(half), codes[32];
-  if (d == 0)
-    return {INFINITY, 0, 0};
-  codesOf(x, 1.0f / d, codes);
-  return fitOf(x, d, codes);
-}
-
-/// The f16 scale that minimises a group's squared error among candidates around the extreme value, each also refined by
-/// least squares; writes its codes.
-FREEPORT_CLONED uint16_t quantizeGroup4(const float *x, float *codes) {
-  float top[8] = {}, bottom[8] = {};
-  for (int i = 0; i < 32; i += 8)
-    for (int j = 0; j < 8; ++j) {
-      top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
-      bottom[j] = x[i + j] < bottom[j] ? x[i + j] : bottom[j];
-    }
-  float greatest = 0, least = 0;
-  for (int j = 0; j < 8; ++j) {
-    greatest = top[j] > greatest ? top[j] : greatest;
-    least = bottom[j] < least ? bottom[j] : least;
-  }
-  float extreme = greatest > -least ? greatest : least, magnitude = std::fabs(extreme);
-  if (greatest == -least) // the first of them decides
-    for (int i = 31; i >= 0; --i)
-      extreme = std::fabs(x[i]) == magnitude ? x[i] : extreme;
-  for (int i = 0; i < 32; ++i)
-    codes[i] = 0;
-  if (magnitude < 0x1p-50f)
-    return 0;
-  uint16_t best = 0;
-  float bestError = INFINITY;
-  // -8 has no positive twin: the extreme takes it, or 7.
-  for (float steps : {-8.0f, -7.5f, -7.0f, 7.0f, 7.6f, -8.6f}) {
-    float scale = extreme / steps;
-    for (bool refined : {false, true}) {
-      uint16_t half = toHalf(scale);
-      Fit fit = tryScale(x, half);
-      if (fit.error < bestError) {
-        bestError = fit.error;
-        best = half;
+  Fit sums[8];
+  for (int first = 0; first < 8; ++first)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      float error = 0, product = 0, square = 0;
+      for (int i = first; i < first + 32; i += 8) {
+        const float value = x[i][lane], q = codeOf(value, inverse[lane]), difference = value - d[lane] * q;
+        error += difference * difference;
+        product += value * q;
+        square += q * q;
       }
-      if (refined || !(fit.square > 0))
-        break;
-      scale = fit.product / fit.square;
+      sums[first].error[lane] = error;
+      sums[first].product[lane] = product;
+      sums[first].square[lane] = square;
+    }
+  for (int count = 4; count; count /= 2)
+    for (int i = 0; i < count; ++i)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        sums[i].error[lane] += sums[i + count].error[lane];
+        sums[i].product[lane] += sums[i + count].product[lane];
+        sums[i].square[lane] += sums[i + count].square[lane];
+      }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const bool none = d[lane] == 0;
+    fit.error[lane] = none ? INFINITY : sums[0].error[lane];
+    fit.product[lane] = sums[0].product[lane];
+    fit.square[lane] = none ? 0 : sums[0].square[lane];
+  }
+}
+
+/// The f16 scales that minimise groups' squared errors among candidates around the extreme value, each also refined by
+/// least squares, into `steps`; writes the codes. `rows` are kLanes rows of `stride` floats, of which 32 count.
+FREEPORT_CLONED void quantizeGroups4(const float *rows, int64_t stride, float (*codes)[kLanes], int32_t *steps) {
+  float x[32][kLanes], extreme[kLanes] = {}, least[kLanes] = {}, magnitude[kLanes], bestError[kLanes];
+  int32_t best[kLanes];
+  for (int i = 0; i < 32; ++i)
+    for (int lane = 0; lane < kLanes; ++lane)
+      x[i][lane] = rows[lane * stride + i];
+  for (int i = 0; i < 32; ++i)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      extreme[lane] = x[i][lane] > extreme[lane] ? x[i][lane] : extreme[lane];
+      least[lane] = x[i][lane] < least[lane] ? x[i][lane] : least[lane];
+    }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float greatest = extreme[lane];
+    magnitude[lane] = greatest > -least[lane] ? greatest : -least[lane];
+    extreme[lane] = greatest > -least[lane] ? greatest : least[lane];
+    for (int i = 31; greatest == -least[lane] && i >= 0; --i) // the first of them decides
+      extreme[lane] = std::fabs(x[i][lane]) == magnitude[lane] ? x[i][lane] : extreme[lane];
+    bestError[lane] = INFINITY;
+    best[lane] = 0;
+  }
+  // -8 has no positive twin: the extreme takes it, or 7.
+  for (const float divisor : {-8.0f, -7.5f, -7.0f, 7.0f, 7.6f, -8.6f}) {
+    float scale[kLanes];
+    int32_t tried[kLanes], halves[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      scale[lane] = extreme[lane] / divisor;
+      tried[lane] = 1;
+    }
+    for (int refined = 0; refined < 2; ++refined) {
+      for (int lane = 0; lane < kLanes; ++lane)
+        halves[lane] = narrowed(scale[lane]);
+      Fit fit;
+      tryScales(x, halves, fit);
+      for (int lane = 0; lane < kLanes;
+           ++lane) { // values are read before they are chosen from, or the loop is not vectorised
+        const float error = fit.error[lane], least = bestError[lane];
+        const int32_t half = halves[lane], before = best[lane], better = tried[lane] & int32_t(error < least);
+        bestError[lane] = better ? error : least;
+        best[lane] = better ? half : before;
+        tried[lane] = fit.square[lane] > 0;
+        scale[lane] = fit.product[lane] / fit.square[lane];
+      }
     }
   }
-  if (best)
-    codesOf(x, 1.0f / fromHalf(best), codes);
-  return best;
+  float inverse[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    best[lane] = magnitude[lane] < 0x1p-50f ? 0 : best[lane];
+    inverse[lane] = 1.0f / widenHalf(static_cast<uint16_t>(best[lane]));
+  }
+  for (int i = 0; i < 32; ++i)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float code = codeOf(x[i][lane], inverse[lane]);
+      codes[i][lane] = best[lane] ? code : 0;
+    }
+  std::memcpy(steps, best, sizeof best);
 }
 
 FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
@@ -256,7 +289,7 @@ FREEPORT_CLONED uint16_t quantizeGroup8(const float *x, float *codes) {
     float q = x[i] / d;
     q = q < -127 ? -127 : q;
     q = q > 127 ? 127 : q;
-    codes[i] = q == q ? nearest(q) : 0; // NaN has no code
+    codes[i] = q == q ? (q + kRounder) - kRounder : 0; // NaN has no code
   }
   return half;
 }
@@ -352,6 +385,8 @@ void moveRowBlock(checkpoint::DataType type, const uint8_t *source, int64_t rowB
 
 void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t inputs, uint8_t *out) {
   int64_t bytes = kernel::recordBytes(format);
+  float lanes[32][kLanes]; // codes of q4, and the steps of their rows
+  int32_t steps[kLanes];
   auto flushed = [](float value) { return std::fabs(value) < 0x1p-50f ? 0.0f : value; };
   for (int64_t group = 0; group * 32 < inputs; ++group, out += bytes) {
     std::memset(out, 0, bytes);
@@ -374,10 +409,17 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
         }
         break;
       case BlockFormat::q8:
-      case BlockFormat::q4:
-        group.step = format == BlockFormat::q8 ? quantizeGroup8(x, codes) : quantizeGroup4(x, codes);
+        group.step = quantizeGroup8(x, codes);
         for (int k = 0; k < 32; ++k)
           group.integers[k] = static_cast<int8_t>(codes[k]);
+        storeGroup(format, group, row, out);
+        break;
+      case BlockFormat::q4:
+        if (row % kLanes == 0)
+          quantizeGroups4(x, stride, lanes, steps);
+        group.step = static_cast<uint16_t>(steps[row % kLanes]);
+        for (int k = 0; k < 32; ++k)
+          group.integers[k] = static_cast<int8_t>(lanes[k][row % kLanes]);
         storeGroup(format, group, row, out);
         break;
       default:

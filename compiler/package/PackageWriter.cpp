@@ -10,7 +10,8 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
-#include <tbb/parallel_for.h>
+#include <tbb/enumerable_thread_specific.h>
+#include <tbb/parallel_pipeline.h>
 #include <xxhash.h>
 
 #include <atomic>
@@ -18,6 +19,7 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
+#include <optional>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -272,58 +274,88 @@ llvm::Expected<std::vector<Place>> PackageWriter::writeWeights(llvm::ArrayRef<Pa
       XXH3_freeState(hash);
   });
 
+  // While chunks are packed, those before them are written. A chunk's place is free again when it has been written.
+  struct Packed {
+    std::vector<uint8_t> bytes;
+    std::string problem;
+  };
   constexpr size_t kInFlight = 16;
+  std::vector<Packed> inFlight(kInFlight);
+  tbb::enumerable_thread_specific<std::vector<float>> buffers; // fresh memory would be zeroed for each chunk
+  size_t next = 0;
   uint64_t done = 0;
-  for (size_t first = 0; first < chunks.size(); first += kInFlight) {
-    size_t count = std::min(kInFlight, chunks.size() - first);
-    std::vector<std::vector<uint8_t>> packed(count);
-    std::vector<std::string> problems(count);
-    tbb::parallel_for(size_t(0), count, [&](size_t number) {
-      const Chunk &chunk = chunks[first + number];
-      const ParameterPlan &plan = plans[chunk.plan];
-      packed[number].resize(chunk.bytes);
-      uint8_t *out = packed[number].data();
-      llvm::Error error = llvm::Error::success();
-      if (plan.shape.size() == 1 && !plan.values.empty()) {
-        std::memcpy(out, plan.values.data(), plan.values.size() * 4);
-      } else if (plan.shape.size() == 1) {
-        std::vector<float> values(plan.shape[0]);
-        error = EntryReader(checkpoint, plan.entries[0]).read(0, plan.shape[0], 1, values.data(), 1);
-        std::memcpy(out, values.data(), values.size() * 4);
+  std::atomic<bool> stopped = false;
+  std::optional<llvm::Error> failure;
+  auto pack = [&](size_t number) {
+    const Chunk &chunk = chunks[number];
+    const ParameterPlan &plan = plans[chunk.plan];
+    Packed &packed = inFlight[number % kInFlight];
+    if (plan.shape.size() == 1)
+      packed.bytes.assign(chunk.bytes, 0); // the values and padding
+    else
+      packed.bytes.resize(chunk.bytes); // whole records
+    uint8_t *out = packed.bytes.data();
+    llvm::Error error = llvm::Error::success();
+    if (plan.shape.size() == 1 && !plan.values.empty()) {
+      std::memcpy(out, plan.values.data(), plan.values.size() * 4);
+    } else if (plan.shape.size() == 1) {
+      std::vector<float> values(plan.shape[0]);
+      error = EntryReader(checkpoint, plan.entries[0]).read(0, plan.shape[0], 1, values.data(), 1);
+      std::memcpy(out, values.data(), values.size() * 4);
+    } else {
+      int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back(), stride = (inputs + 31) / 32 * 32;
+      int64_t firstRow = 32 * chunk.firstBlock, rowCount = std::min(32 * chunk.blocks, rows - firstRow);
+      uint64_t blockBytes = chunk.bytes / chunk.blocks;
+      EntryReader reader(checkpoint, plan.entries[chunk.entry]);
+      if (auto type = reader.movable(plan.format)) {
+        uint64_t rowBytes = byteSize(*type, inputs);
+        std::vector<uint8_t> raw;
+        error = reader.readBytes(firstRow, rowCount, rowBytes, raw);
+        for (int64_t block = 0; !error && block < chunk.blocks; ++block)
+          moveRowBlock(*type, raw.data() + 32 * block * rowBytes, rowBytes,
+                       std::min<int64_t>(32, rowCount - 32 * block), inputs, out + block * blockBytes);
       } else {
-        int64_t rows = plan.shape[plan.shape.size() - 2], inputs = plan.shape.back(), stride = (inputs + 31) / 32 * 32;
-        int64_t firstRow = 32 * chunk.firstBlock, rowCount = std::min(32 * chunk.blocks, rows - firstRow);
-        uint64_t blockBytes = chunk.bytes / chunk.blocks;
-        EntryReader reader(checkpoint, plan.entries[chunk.entry]);
-        if (auto type = reader.movable(plan.format)) {
-          uint64_t rowBytes = byteSize(*type, inputs);
-          std::vector<uint8_t> raw;
-          error = reader.readBytes(firstRow, rowCount, rowBytes, raw);
-          for (int64_t block = 0; !error && block < chunk.blocks; ++block)
-            moveRowBlock(*type, raw.data() + 32 * block * rowBytes, rowBytes,
-                         std::min<int64_t>(32, rowCount - 32 * block), inputs, out + block * blockBytes);
-        } else {
-          std::vector<float> values(32 * chunk.blocks * stride);
-          error = reader.read(firstRow, rowCount, inputs, values.data(), stride);
-          for (int64_t block = 0; !error && block < chunk.blocks; ++block)
-            packRowBlock(plan.format, values.data() + 32 * block * stride, stride, inputs, out + block * blockBytes);
-        }
+        std::vector<float> &values = buffers.local();
+        values.resize(32 * chunk.blocks * stride);
+        if (stride != inputs || rowCount != 32 * chunk.blocks) // what is not there is zero
+          std::fill(values.begin(), values.end(), 0.0f);
+        error = reader.read(firstRow, rowCount, inputs, values.data(), stride);
+        for (int64_t block = 0; !error && block < chunk.blocks; ++block)
+          packRowBlock(plan.format, values.data() + 32 * block * stride, stride, inputs, out + block * blockBytes);
       }
-      if (error)
-        problems[number] = llvm::toString(std::move(error));
-    });
-    for (size_t number = 0; number < count; ++number) {
-      const Chunk &chunk = chunks[first + number];
-      if (!problems[number].empty())
-        return createStringError(problems[number]);
-      if (llvm::Error error = append(chunk.offset, packed[number]))
-        return std::move(error);
-      XXH3_64bits_update(hashes[chunk.plan], packed[number].data(), packed[number].size());
-      done += chunk.bytes;
     }
-    if (!progress(done, total))
-      return createStringError("cancelled");
-  }
+    packed.problem = error ? llvm::toString(std::move(error)) : "";
+    return number;
+  };
+  auto store = [&](size_t number) -> llvm::Error {
+    const Chunk &chunk = chunks[number];
+    const Packed &packed = inFlight[number % kInFlight];
+    if (!packed.problem.empty())
+      return createStringError(packed.problem);
+    if (llvm::Error error = append(chunk.offset, packed.bytes))
+      return error;
+    XXH3_64bits_update(hashes[chunk.plan], packed.bytes.data(), packed.bytes.size());
+    done += chunk.bytes;
+    return progress(done, total) ? llvm::Error::success() : createStringError("cancelled");
+  };
+  auto take = [&](tbb::flow_control &control) {
+    if (stopped || next == chunks.size())
+      control.stop();
+    return next++;
+  };
+  auto finishOne = [&](size_t number) {
+    if (stopped)
+      return;
+    if (llvm::Error error = store(number)) {
+      failure = std::move(error);
+      stopped = true;
+    }
+  };
+  tbb::parallel_pipeline(kInFlight, tbb::make_filter<void, size_t>(tbb::filter_mode::serial_in_order, take) &
+                                        tbb::make_filter<size_t, size_t>(tbb::filter_mode::parallel, pack) &
+                                        tbb::make_filter<size_t, void>(tbb::filter_mode::serial_in_order, finishOne));
+  if (failure)
+    return std::move(*failure);
   if (llvm::Error error = flush())
     return std::move(error);
   for (auto [place, hash] : llvm::zip(places, hashes))
