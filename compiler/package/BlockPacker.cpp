@@ -31,22 +31,21 @@ static FREEPORT_INLINE float widenHalf(uint16_t bits) {
 
 float fromHalf(uint16_t bits) { return widenHalf(bits); }
 
-uint16_t toHalf(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  uint16_t sign = bits >> 16 & 0x8000;
-  uint32_t magnitude = bits & 0x7FFFFFFF;
-  if (magnitude >= 0x477FE000) // 65504, and NaN, which no checkpoint should hold
-    return sign | 0x7BFF;
-  if (magnitude < 0x38800000) { // below 2^-14: subnormal, a multiple of 2^-24
-    float scaled;
-    std::memcpy(&scaled, &magnitude, 4);
-    scaled = scaled * 0x1p24f;
-    return sign | static_cast<uint16_t>(std::nearbyint(scaled));
-  }
-  uint32_t rounded = magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1);
-  return sign | static_cast<uint16_t>(rounded >> 13);
+/// Added to and taken from a number below 2^22, it leaves the nearest integer, ties to even.
+constexpr float kRounder = 12582912.0f;
+
+/// To nearest even, as 16 bits of an integer; without branches.
+static FREEPORT_INLINE int32_t narrowed(float value) {
+  const int32_t bits = std::bit_cast<int32_t>(value), magnitude = bits & 0x7FFFFFFF;
+  const bool tiny = magnitude < 0x38800000; // below 2^-14: subnormal, a multiple of 2^-24
+  const float scaled = std::bit_cast<float>(tiny ? magnitude : 0) * 0x1p24f;
+  const int32_t subnormal = static_cast<int32_t>(scaled + kRounder - kRounder);
+  const int32_t rounded = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+  // From 65504 on saturated; so is NaN, which no checkpoint should hold.
+  return (bits >> 16 & 0x8000) | (magnitude >= 0x477FE000 ? 0x7BFF : tiny ? subnormal : rounded);
 }
+
+uint16_t toHalf(float value) { return static_cast<uint16_t>(narrowed(value)); }
 
 uint16_t toBrain(float value) {
   uint32_t bits;
@@ -156,21 +155,8 @@ void widen(checkpoint::DataType type, const uint8_t *source, int64_t count, floa
 
 namespace {
 
-/// Added to and taken from a number below 2^22, it leaves the nearest integer, ties to even.
-constexpr float kRounder = 12582912.0f;
-
 /// Rows whose q4 scales are searched together, one in each lane of the loops below.
 constexpr int kLanes = 16;
-
-/// toHalf, without branches.
-FREEPORT_INLINE int32_t narrowed(float value) {
-  const int32_t bits = std::bit_cast<int32_t>(value), magnitude = bits & 0x7FFFFFFF;
-  const bool tiny = magnitude < 0x38800000; // below 2^-14: subnormal, a multiple of 2^-24
-  const float scaled = std::bit_cast<float>(tiny ? magnitude : 0) * 0x1p24f;
-  const int32_t subnormal = static_cast<int32_t>(scaled + kRounder - kRounder);
-  const int32_t rounded = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
-  return (bits >> 16 & 0x8000) | (magnitude >= 0x477FE000 ? 0x7BFF : tiny ? subnormal : rounded);
-}
 
 /// The code of x for the scale whose inverse is given, clamped to -8..7.
 FREEPORT_INLINE float codeOf(float x, float inverse) {
@@ -255,8 +241,8 @@ FREEPORT_CLONED void quantizeGroups4(const float *rows, int64_t stride, float (*
         halves[lane] = narrowed(scale[lane]);
       Fit fit;
       tryScales(x, halves, fit);
-      for (int lane = 0; lane < kLanes;
-           ++lane) { // values are read before they are chosen from, or the loop is not vectorised
+      // Values are read before they are chosen from, or the loop is not vectorised.
+      for (int lane = 0; lane < kLanes; ++lane) {
         const float error = fit.error[lane], least = bestError[lane];
         const int32_t half = halves[lane], before = best[lane], better = tried[lane] & int32_t(error < least);
         bestError[lane] = better ? error : least;
@@ -409,17 +395,18 @@ void packRowBlock(BlockFormat format, const float *rows, int64_t stride, int64_t
         }
         break;
       case BlockFormat::q8:
-        group.step = quantizeGroup8(x, codes);
+      case BlockFormat::q4:
+        if (format == BlockFormat::q4) {
+          if (row % kLanes == 0)
+            quantizeGroups4(x, stride, lanes, steps);
+          group.step = static_cast<uint16_t>(steps[row % kLanes]);
+          for (int k = 0; k < 32; ++k)
+            codes[k] = lanes[k][row % kLanes];
+        } else {
+          group.step = quantizeGroup8(x, codes);
+        }
         for (int k = 0; k < 32; ++k)
           group.integers[k] = static_cast<int8_t>(codes[k]);
-        storeGroup(format, group, row, out);
-        break;
-      case BlockFormat::q4:
-        if (row % kLanes == 0)
-          quantizeGroups4(x, stride, lanes, steps);
-        group.step = static_cast<uint16_t>(steps[row % kLanes]);
-        for (int k = 0; k < 32; ++k)
-          group.integers[k] = static_cast<int8_t>(lanes[k][row % kLanes]);
         storeGroup(format, group, row, out);
         break;
       default:
